@@ -1,0 +1,29 @@
+"""Rigid bodies: scenes, the Brax engine, contacts, bonds, parameters, and MuJoCo C as the reference.
+
+The only package that names brax, mjx or mujoco. It knows neither `planners` nor `hybridwm`. The names below are found
+on first use (see `hybridwm/__init__.py`); to add one, add it to `_HOMES` and to the imports above it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from physics.scene import Bond as Bond
+    from physics.scene import Scene as Scene
+    from physics.scene import load_scene as load_scene
+
+_HOMES = {
+    "physics.scene": ("Bond", "Scene", "load_scene"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)
