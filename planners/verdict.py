@@ -1,0 +1,103 @@
+"""From candidates to a plan: one last rollout decides which is returned and what may be said about it.
+
+The status is OK only if this rollout meets the goal, the constraints and the event rules. The warm start is always a
+candidate, so no plan is worse than its warm start. Legend: K knots, C candidates, H horizon, M members, E events.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from planners import risk
+from planners.problem import LARGEST, Params, Plan, Problem, Status
+from planners.rollout import Forcing, Path, Score, score
+from planners.warmstart import Carry, to_controls
+
+
+def settle(
+    problem: Problem,
+    params: Params,
+    state: Any,
+    carry: Carry,
+    found: jax.Array,
+    valid: jax.Array,
+    samples: int,
+    *,
+    doubt: jax.Array | bool = False,
+    forcing: Forcing | None = None,
+    schedule: jax.Array | None = None,
+) -> Plan:
+    """The plan from knots `found` `[K, nu, C]`, best guess first, and the (mended) warm start in `carry`.
+
+    valid of `samples` counted in the search; `doubt` says that something in it went wrong, though not all.
+    """
+    lost = valid == 0
+    knots = jnp.concatenate([jnp.where(lost, carry.knots[..., None], found), carry.knots[..., None]], axis=-1)
+    ctrls = to_controls(problem, knots, carry.ctrl)
+    scores, path = score(problem, params, state, ctrls, forcing, keep=True)
+    best = jnp.argmin(scores.cost)
+    one: Score = jax.tree.map(lambda leaf: leaf[..., best], scores._replace(prefix=scores.prefix[:0]))
+    chosen: Path = risk.pick(path, problem.risk.members, best)
+    doubt = doubt | (2 * valid < samples)
+    events = len(problem.model.events)
+    return Plan(
+        ctrls=ctrls[..., best],
+        knots=knots[..., best],
+        states=chosen.states,
+        cost=one.cost,
+        cost_start=scores.cost[-1],
+        distance=one.distance,
+        violation=one.violation,
+        event_probability=one.event_probability,
+        event_step=_event_step(problem, chosen.infos),
+        schedule=jnp.full(events, -2, jnp.int32) if schedule is None else schedule.astype(jnp.int32),
+        spread=_over_path(chosen.infos, "spread", jnp.max, 0.0, ctrls.dtype),
+        trust=_over_path(chosen.infos, "trust", jnp.min, 1.0, ctrls.dtype),
+        status=_status(problem, params, state, one, lost, doubt),
+        valid=valid.astype(jnp.int32),
+        samples=jnp.asarray(samples, jnp.int32),
+    )
+
+
+def meets(problem: Problem, scored: Score) -> jax.Array:
+    """Whether goal, constraints and event rules hold."""
+    tolerance = LARGEST if problem.goal is None else problem.goal.tolerance
+    return scored.valid & (scored.distance <= tolerance) & (scored.violation <= 0) & (scored.event_gap <= 1e-6)
+
+
+def _status(
+    problem: Problem, params: Params, state: Any, one: Score, lost: jax.Array, doubt: jax.Array
+) -> jax.Array:
+    fine = finite_input(params, state)
+    status = jnp.where(meets(problem, one), jnp.where(doubt, Status.DEGRADED, Status.OK), Status.INFEASIBLE)
+    status = jnp.where(one.valid, status, Status.DEGRADED)
+    status = jnp.where(lost, Status.FALLBACK, status)
+    return jnp.where(fine, status, Status.NONFINITE_INPUT).astype(jnp.int32)
+
+
+def finite_input(params: Params, state: Any) -> jax.Array:
+    """Whether the state and the goal hold only numbers below `LARGEST`."""
+    fine = jnp.asarray(True)
+    for leaf in jax.tree.leaves((state, params.goal)):
+        if jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.floating):
+            fine = fine & jnp.all(jnp.abs(leaf) < LARGEST)
+    return fine
+
+
+def _event_step(problem: Problem, infos: Any) -> jax.Array:
+    """`[E]`: the first step in which the event fired, else the one in which it was likeliest."""
+    hazard, fired = getattr(infos, "event_probability", None), getattr(infos, "fired", None)
+    events = len(problem.model.events)
+    if not events or (hazard is None and fired is None):
+        return jnp.zeros(events, jnp.int32)
+    fired = jnp.zeros_like(hazard) if fired is None else fired.astype(jnp.float32)
+    signal = 2 * fired + (0 if hazard is None else hazard)
+    if problem.risk.members > 1:
+        signal = jnp.mean(jnp.nan_to_num(signal), axis=-1)
+    return jnp.argmax(signal, axis=0).astype(jnp.int32)
+
+
+def _over_path(infos: Any, name: str, reduce: Any, default: float, dtype: Any) -> jax.Array:
+    told = getattr(infos, name, None)
+    return jnp.asarray(default, dtype) if told is None else reduce(told).astype(dtype)
