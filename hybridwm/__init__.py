@@ -11,11 +11,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from physics import Bond as Bond
     from physics import Scene as Scene
     from physics import load_scene as load_scene
 
 _HOMES = {
-    "physics": ("Scene", "load_scene"),
+    "physics": ("Bond", "Scene", "load_scene"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -1,0 +1,59 @@
+"""Show claims, on the terminal and as a table in a document. A miss is as loud as a hit."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from hybridwm.results import Claim, Results
+
+_BEGIN, _END = "<!-- claims: written by `hybridwm claims --write`, not by hand -->", "<!-- /claims -->"
+_HEAD = ("", "claim", "value", "target", "from")
+
+
+def show(results: Sequence[Results], console: Console) -> None:
+    """Print every claim, then how many hold."""
+    table = Table(*_HEAD)
+    for result in results:
+        for claim in result.claims:
+            table.add_row(*_row(result, claim), style="green" if claim.holds else "bold red")
+    missed = sum(not claim.holds for result in results for claim in result.claims)
+    total = sum(len(result.claims) for result in results)
+    console.print(table)
+    console.print(f"{total - missed} of {total} claims hold, {missed} missed", style="bold red" if missed else "green")
+
+
+def write_table(results: Sequence[Results], path: Path) -> None:
+    """Put the table of claims between the two markers of the document `path`; a missing document is created."""
+    text = path.read_text(encoding="utf-8") if path.exists() else f"# Claims\n\n{_BEGIN}\n{_END}\n"
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not (begin and end):
+        raise ValueError(f"{path} has no place for claims; add the two lines {_BEGIN} and {_END}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{before}{_BEGIN}\n{markdown(results)}{_END}{after}", encoding="utf-8")
+
+
+def markdown(results: Sequence[Results]) -> str:
+    """The claims as a Markdown table, and below it the machine, command and date of each file."""
+    rows = [_HEAD, ("---",) * len(_HEAD)]
+    rows += [_row(result, claim) for result in results for claim in result.claims]
+    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    return f"{table}\n\n" + "".join(f"- {_origin(result)}\n" for result in results)
+
+
+def _row(result: Results, claim: Claim) -> tuple[str, ...]:
+    sign = "≤" if claim.better == "lower" else "≥"
+    value = "not measured" if claim.value is None else f"{claim.value:.3g}"
+    spread = f" [{claim.interval[0]:.3g}, {claim.interval[1]:.3g}]" if claim.interval else ""
+    word = "holds" if claim.holds else "MISSED"
+    return word, claim.statement, value + spread, f"{sign} {claim.target:g}", result.study
+
+
+def _origin(result: Results) -> str:
+    machine, versions = result.body.get("machine", {}), result.body.get("versions", {})
+    where = f"{machine.get('cores', '?')} cores, {machine.get('accelerator') or 'no accelerator'}"
+    return (
+        f"{result.study}: `{result.body.get('command')}`, {result.body.get('date')}, {where}, jax {versions.get('jax')}"
+    )
