@@ -43,13 +43,13 @@ def fuse(spec: mujoco.MjSpec, model: mujoco.MjModel) -> dict[str, tuple[str, np.
         for body in carriers - {0}:
             bodies[body].name = bodies[body].name or f"body{body}"
         names = [bodies[place.body].name if place.body else "world" for place in places]
-        _pin_inertia(spec, model, bodies, places)
         _move_equalities(spec, model, places, names)
         _move_sensors(spec, model, bodies, places)
         _move_excludes(spec, model, places, names)
         _retarget(spec, model, places, names)
         for body in reversed(fused):
             bodies[body].to_frame()
+        _pin_inertia(spec, model, bodies, places)  # last: to_frame adds explicit inertias up by itself
     else:
         names = [body.name for body in (bodies[i] for i in range(model.nbody))]
     return {
@@ -68,19 +68,22 @@ def place_of(model: mujoco.MjModel, body: int) -> Place:
 
 def compose(pos1: np.ndarray, quat1: np.ndarray, pos2: np.ndarray, quat2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pose 2, given in frame 1, in the frame where pose 1 is given."""
-    pos, quat = np.zeros(3), np.zeros(4)
-    mujoco.mju_rotVecQuat(pos, np.asarray(pos2, float), np.asarray(quat1, float))
-    mujoco.mju_mulQuat(quat, np.asarray(quat1, float), np.asarray(quat2, float))
-    return pos1 + pos, quat
+    return pos1 + _matrix(quat1) @ pos2, _product(quat1, quat2)
 
 
-def _conjugate(quat: np.ndarray) -> np.ndarray:
-    return quat * np.array([1.0, -1, -1, -1])
+def _point(place: Place, point: np.ndarray) -> np.ndarray:
+    return place.pos + _matrix(place.quat) @ point
+
+
+def _product(quat1: np.ndarray, quat2: np.ndarray) -> np.ndarray:
+    out = np.zeros(4)
+    mujoco.mju_mulQuat(out, quat1, quat2)
+    return out
 
 
 def _matrix(quat: np.ndarray) -> np.ndarray:
     flat = np.zeros(9)
-    mujoco.mju_quat2Mat(flat, np.ascontiguousarray(quat, float))
+    mujoco.mju_quat2Mat(flat, quat)
     return flat.reshape(3, 3)
 
 
@@ -120,13 +123,14 @@ def _move_equalities(spec: mujoco.MjSpec, model: mujoco.MjModel, places: list[Pl
             continue
         one, two = (places[int(ids[eq.id])] for ids in (model.eq_obj1id, model.eq_obj2id))
         eq.name1, eq.name2 = names[int(model.eq_obj1id[eq.id])], names[int(model.eq_obj2id[eq.id])]
+        if one.body == two.body:
+            raise ValueError(f"equality {eq.name!r}: its two ends are on one body ({eq.name1!r}); join two moving bodies")
         data = model.eq_data[eq.id].copy()
         if eq.type == mujoco.mjtEq.mjEQ_CONNECT:  # the anchor is given in body 1; MuJoCo finds it in body 2
-            data[:3] = compose(one.pos, one.quat, data[:3], [1, 0, 0, 0])[0]
+            data[:3] = _point(one, data[:3])
         else:  # anchor in body 2, anchor in body 1, body 2's orientation in body 1
-            data[:3] = compose(two.pos, two.quat, data[:3], [1, 0, 0, 0])[0]
-            data[3:6], turn = compose(one.pos, one.quat, data[3:6], data[6:10])
-            data[6:10] = compose(np.zeros(3), turn, np.zeros(3), _conjugate(two.quat))[1]
+            data[:3], data[3:6] = _point(two, data[:3]), _point(one, data[3:6])
+            data[6:10] = _product(_product(one.quat, data[6:10]), two.quat * [1, -1, -1, -1])
         eq.data = data
 
 

@@ -39,8 +39,8 @@ class GeomPair(NamedTuple):
 
 
 def geom_pairs(model: mujoco.MjModel) -> tuple[GeomPair, ...]:
-    """Every pair of geoms that may touch: explicit ones first, then by body, as MuJoCo lists its contacts."""
-    explicit = tuple(_explicit(model, row) for row in range(model.npair))
+    """Every pair of geoms that may touch: explicit ones first, then by body."""
+    explicit = tuple(_explicit(model, row) for row in range(model.npair) if _apart(model, row))
     listed = {frozenset(pair[:2]) for pair in explicit}
     found = (_ordered(model, i, j) for b1, b2 in _body_pairs(model) for i, j in _geoms(model, b1, b2))
     return explicit + tuple(_mixed(model, i, j) for i, j in found if frozenset((i, j)) not in listed)
@@ -65,10 +65,10 @@ def _body_pairs(model: mujoco.MjModel) -> list[tuple[int, int]]:
     parents_collide = bool(model.opt.disableflags & mujoco.mjtDisableBit.mjDSBL_FILTERPARENT)
 
     def may(a: int, b: int) -> bool:
-        if weld[a] == weld[b] or not (moves[a] or moves[b]) or (a, b) in excluded or (b, a) in excluded:
+        if weld[a] == weld[b] or not (moves[a] or moves[b]) or {(a, b), (b, a)} & excluded:
             return False
         related = weld[a] and weld[b] and (weld[a] == parent[b] or weld[b] == parent[a])
-        return parents_collide or not related
+        return bool(parents_collide or not related)
 
     return [pair for pair in itertools.combinations(range(model.nbody), 2) if may(*pair)]
 
@@ -86,13 +86,18 @@ def _geoms(model: mujoco.MjModel, b1: int, b2: int) -> list[tuple[int, int]]:
 
 
 def _ordered(model: mujoco.MjModel, i: int, j: int) -> tuple[int, int]:
-    i, j = int(i), int(j)
     return (j, i) if model.geom_type[i] > model.geom_type[j] else (i, j)
+
+
+def _apart(model: mujoco.MjModel, row: int) -> bool:
+    """Whether a listed pair is of two bodies that can move against each other."""
+    one, two = model.body_weldid[model.geom_bodyid[[model.pair_geom1[row], model.pair_geom2[row]]]]
+    return bool(one != two)
 
 
 def _explicit(model: mujoco.MjModel, row: int) -> GeomPair:
     return GeomPair(
-        *_ordered(model, model.pair_geom1[row], model.pair_geom2[row]),
+        *_ordered(model, int(model.pair_geom1[row]), int(model.pair_geom2[row])),
         condim=int(model.pair_dim[row]),
         friction=_floats(np.maximum(model.pair_friction[row], _MIN_FRICTION)),
         solref=_floats(model.pair_solref[row]),
@@ -127,11 +132,11 @@ def _mixed(model: mujoco.MjModel, i: int, j: int) -> GeomPair:
     )
 
 
-def _mix(m1: float, m2: float) -> float:
+def _mix(m1: np.floating, m2: np.floating) -> float:
     """Weight of the first geom's solver parameters."""
     if m1 < _MIN_MIX and m2 < _MIN_MIX:
         return 0.5
-    return 0.0 if m1 < _MIN_MIX else 1.0 if m2 < _MIN_MIX else m1 / (m1 + m2)
+    return 0.0 if m1 < _MIN_MIX else 1.0 if m2 < _MIN_MIX else float(m1 / (m1 + m2))
 
 
 def _floats(values: np.ndarray) -> tuple[float, ...]:

@@ -156,7 +156,7 @@ def _bodies(model: mujoco.MjModel) -> Iterator[str]:
     if model.nv == 0:
         yield "scene: nothing moves; give at least one body a joint"
     for body in np.flatnonzero(model.body_gravcomp):
-        yield f"{_at('body', model, body)}: gravcomp is not simulated; set it to 0"
+        yield f"{_at('body', model, int(body))}: gravcomp is not simulated; set it to 0"
 
 
 def _joints(model: mujoco.MjModel) -> Iterator[str]:
