@@ -8,6 +8,7 @@ once for Python and once for editors; a test keeps them equal.
 """
 
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,8 +25,16 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value = getattr(_home(_HOME[name]), name)
     return value
+
+
+def _home(package: str) -> ModuleType:
+    from hybridwm.shadows import shadow
+
+    if hidden := shadow():
+        raise ImportError(hidden)
+    return import_module(package)
 
 
 def __dir__() -> list[str]:

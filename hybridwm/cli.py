@@ -126,7 +126,7 @@ def _is_refusal(error: Exception) -> bool:
     frames = [
         frame.f_globals.get("__name__", "").partition(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)
     ]
-    studies = {point.value.partition(".")[0] for point in metadata.entry_points(group=study.GROUP)}
+    studies = {point.module.partition(".")[0] for point in metadata.entry_points(group=study.GROUP)}
     return frames[-1] in _OURS | studies
 
 

@@ -30,21 +30,14 @@ class Finding(NamedTuple):
 
 def examine(*, deadlock_s: float, x64: bool) -> int:
     """Print all checks as they finish; 2 when something is broken, else 0."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     broken = False
-    for finding in _checks(deadlock_s, x64):
-        console.print(
-            f"{finding.mark:>6}  ",
-            f"{finding.what:<20}",
-            finding.words,
-            sep="",
-            style=_STYLE[finding.mark],
-            markup=False,
-        )
-        if finding.mend:
-            console.print(f"{'':>8}{'':<20}{finding.mend}", style=_STYLE[finding.mark], markup=False)
-        broken |= finding.mark == "broken"
-    console.print("Something is broken; the red lines say how to mend it." if broken else "All is well.", markup=False)
+    for mark, what, words, mend in _checks(deadlock_s, x64):
+        console.print(f"{mark:>6}  {what:<20}{words}", style=_STYLE[mark])
+        if mend:
+            console.print(f"{'':<28}{mend}", style=_STYLE[mark])
+        broken |= mark == "broken"
+    console.print("Something is broken; the lines above say how to mend it." if broken else "All is well.")
     return 2 if broken else 0
 
 

@@ -17,15 +17,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 from hybridwm import versions
 from hybridwm.runtime import core_count
 
-Better = Literal["lower", "higher"]
+_BETTER = ("lower", "higher")
 
 
-def holds(value: float | None, target: float, better: Better) -> bool:
+def holds(value: float | None, target: float, better: str) -> bool:
     """Whether a measured value reaches its target; a missing or non-finite value never does."""
     if value is None or not math.isfinite(value):
         return False
@@ -34,17 +34,17 @@ def holds(value: float | None, target: float, better: Better) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One statement with a number behind it. `interval` is the value's uncertainty; `holds` looks at `value`."""
+    """One statement with a number behind it; `better` is lower or higher, `interval` the uncertainty of `value`."""
 
     id: str
     statement: str
     value: float | None
     target: float
-    better: Better
+    better: str
     interval: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.better not in get_args(Better):
+        if self.better not in _BETTER:
             raise ValueError(f"claim {self.id!r}: better is {self.better!r}; allowed are lower and higher")
         if not math.isfinite(self.target):
             raise ValueError(f"claim {self.id!r}: the target is {self.target}; it must be finite")

@@ -7,7 +7,6 @@ a child process; by hand: `HYBRIDWM_X64=1 pytest tests/float64`.
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import jaxtyping
 import pytest
@@ -18,8 +17,6 @@ jaxtyping.install_import_hook(["hybridwm", "physics", "planners"], "beartype.bea
 
 from hybridwm import runtime  # noqa: E402
 
-ROOT = Path(__file__).resolve().parent.parent
-
 collect_ignore = [] if runtime.wants_x64() else ["float64"]
 
 
@@ -27,12 +24,6 @@ def pytest_configure(config):
     runtime.prepare()
     settings.register_profile("hybridwm", deadline=None, derandomize=True)
     settings.load_profile("hybridwm")
-
-
-@pytest.fixture(scope="session")
-def root():
-    """The folder of the repository."""
-    return ROOT
 
 
 @pytest.fixture
@@ -45,8 +36,3 @@ def hybridwm(tmp_path):
         return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
 
     return run
-
-
-def one_sentence(child):
-    """Whether a child process ended with exit code 2, one line on standard error, and no traceback."""
-    return child.returncode == 2 and len(child.stderr.splitlines()) == 1 and child.stderr.startswith("hybridwm: ")
