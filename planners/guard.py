@@ -39,7 +39,7 @@ def guarded(problem: Problem, climb: Climb, *, std: float, tolerance: float, sam
         trusted = gradient_agrees(problem, params, check_key, state, carry, tolerance)
         unit, valid, tried = jax.lax.cond(trusted, climb, sample, params, key, state, carry)
         found = warmstart.from_unit(problem, unit)[..., None]
-        result = settle(problem, params, state, carry, found, valid, tried, doubt=~trusted)
+        result, _ = settle(problem, params, state, carry, found, valid, tried, doubt=~trusted)
         return result, carry._replace(knots=result.knots)
 
     def advance(carry: Carry, ctrl: jax.Array, steps: jax.Array | int) -> Carry:

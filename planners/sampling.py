@@ -139,7 +139,7 @@ def sampling_planner(
         carry = warmstart.mended(problem, carry, std)
         search = explore(problem, rule, samples, iterations, params, key, state, carry, polish=polish)
         found = warmstart.from_unit(problem, jnp.stack([search.best, search.mean], axis=-1))
-        result = settle(problem, params, state, carry, found, search.valid, samples * iterations)
+        result, _ = settle(problem, params, state, carry, found, search.valid, samples * iterations)
         return result, carry._replace(knots=result.knots, std=search.std)
 
     return Planner(partial(warmstart.fresh, problem, std), plan, partial(_advance, problem, std))

@@ -27,8 +27,8 @@ def settle(
     doubt: jax.Array | bool = False,
     forcing: Forcing | None = None,
     schedule: jax.Array | None = None,
-) -> Plan:
-    """The plan from knots `found` `[K, nu, C]`, best guess first, and the (mended) warm start in `carry`.
+) -> tuple[Plan, jax.Array]:
+    """(plan, whether it meets what was asked) from knots `found` `[K, nu, C]`, best guess first, and the (mended) warm start in `carry`.
 
     valid of `samples` counted in the search; `doubt` says that something in it went wrong, though not all.
     """
@@ -41,7 +41,8 @@ def settle(
     chosen: Path = risk.pick(path, problem.risk.members, best)
     doubt = doubt | (2 * valid < samples)
     events = len(problem.model.events)
-    return Plan(
+    good = meets(problem, one)
+    plan = Plan(
         ctrls=ctrls[..., best],
         knots=knots[..., best],
         states=chosen.states,
@@ -54,10 +55,11 @@ def settle(
         schedule=jnp.full(events, -2, jnp.int32) if schedule is None else schedule.astype(jnp.int32),
         spread=_over_path(chosen.infos, "spread", jnp.max, 0.0, ctrls.dtype),
         trust=_over_path(chosen.infos, "trust", jnp.min, 1.0, ctrls.dtype),
-        status=_status(problem, params, state, one, lost, doubt),
+        status=_status(good, finite_input(params, state), one.valid, lost, doubt),
         valid=valid.astype(jnp.int32),
         samples=jnp.asarray(samples, jnp.int32),
     )
+    return plan, good
 
 
 def meets(problem: Problem, scored: Score) -> jax.Array:
@@ -66,12 +68,9 @@ def meets(problem: Problem, scored: Score) -> jax.Array:
     return scored.valid & (scored.distance <= tolerance) & (scored.violation <= 0) & (scored.event_gap <= 1e-6)
 
 
-def _status(
-    problem: Problem, params: Params, state: Any, one: Score, lost: jax.Array, doubt: jax.Array
-) -> jax.Array:
-    fine = finite_input(params, state)
-    status = jnp.where(meets(problem, one), jnp.where(doubt, Status.DEGRADED, Status.OK), Status.INFEASIBLE)
-    status = jnp.where(one.valid, status, Status.DEGRADED)
+def _status(good: jax.Array, fine: jax.Array, checked: jax.Array, lost: jax.Array, doubt: jax.Array) -> jax.Array:
+    status = jnp.where(good, jnp.where(doubt, Status.DEGRADED, Status.OK), Status.INFEASIBLE)
+    status = jnp.where(checked, status, Status.DEGRADED)
     status = jnp.where(lost, Status.FALLBACK, status)
     return jnp.where(fine, status, Status.NONFINITE_INPUT).astype(jnp.int32)
 
@@ -101,3 +100,15 @@ def _event_step(problem: Problem, infos: Any) -> jax.Array:
 def _over_path(infos: Any, name: str, reduce: Any, default: float, dtype: Any) -> jax.Array:
     told = getattr(infos, name, None)
     return jnp.asarray(default, dtype) if told is None else reduce(told).astype(dtype)
+
+
+def describe(problem: Problem, plan: Plan) -> list[str]:
+    """A plan in sentences: its status, its cost, and every event with its time and probability."""
+    status = Status(int(plan.status))
+    lines = [f"{status.name}: {status.sentence}", f"cost {float(plan.cost):.4g} (warm start {float(plan.cost_start):.4g})"]
+    for index, name in enumerate(problem.model.events):
+        chance = float(plan.event_probability[index])
+        time_s = (int(plan.event_step[index]) + 1) * problem.model.dt
+        happens = "happens" if chance > 0.5 else "does not happen; likeliest"
+        lines.append(f"{name} {happens} at {time_s:.2f} s, p = {chance:.2f}")
+    return lines
