@@ -1,36 +1,42 @@
-"""What a study is: a frozen dataclass of options with a method `run`, found through an entry point.
+"""What a study is: a frozen dataclass of options that names the function which does the work.
 
     [project.entry-points."hybridwm.experiments"]
     shift = "my_package.options:Shift"
 
-Its module is free of JAX (imports inside `run`), so that help and mistakes in options are answered at once. `hybridwm
-run shift` parses the options, configures JAX, and calls `run`.
+    class Shift(Study):
+        function: ClassVar[str] = "my_package.shift:run"        # run(options: Shift) -> None
+
+The module of the options is free of JAX, so that help and mistakes in options are answered at once. The command then
+configures JAX, imports the function and calls it.
 """
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import ClassVar
 
 GROUP = "hybridwm.experiments"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study(ABC):
+class Study:
     """The options that every study has."""
+
+    function: ClassVar[str]
 
     out: Path
     """Folder for results.json, figures and tables."""
     quick: bool = False
-    """A short run: fewer worlds, seeds and steps."""
+    """A short run, for a first look."""
     seeds: int = 3
     """Number of random seeds."""
     x64: bool = False
     """Compute in float64 (also: HYBRIDWM_X64=1)."""
 
-    @abstractmethod
     def run(self) -> None:
         """Do the study and write `out`."""
+        resolve_name(self.function)(self)
 
 
 def study_names() -> list[str]:
@@ -45,6 +51,6 @@ def load_study(name: str) -> type[Study]:
         found = points[name].load()
     except (ImportError, AttributeError) as error:
         raise ValueError(f"study {name!r} cannot be loaded from {points[name].value}: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, Study)):
-        raise ValueError(f"study {name!r}: {points[name].value} is not a subclass of hybridwm.study.Study")
+    if not (isinstance(found, type) and issubclass(found, Study) and hasattr(found, "function")):
+        raise ValueError(f"study {name!r}: {points[name].value} is no subclass of hybridwm.study.Study with a function")
     return found

@@ -1,4 +1,4 @@
-"""The command: help without JAX, one sentence for every mistake, exit codes 0, 2 and 1, and studies of other packages."""
+"""The command: help without JAX, one sentence for every mistake, exit codes 0, 2 and 1, studies of other packages."""
 
 import json
 import os
@@ -14,27 +14,29 @@ from hybridwm import cache, cli, runtime, versions
 STUDY = """
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 from hybridwm.study import Study
 
 @dataclass(frozen=True, kw_only=True)
 class Own(Study):
     "A user's own study."
+    function: ClassVar[str] = "own_study:run"
     out: Path = Path("own")
     mishap: str = ""
 
-    def run(self):
-        import jax
-        import jax.numpy as jnp
-        if self.mishap == "refuse":
-            raise ValueError("mass is -1 kg; it must be positive")
-        if self.mishap == "library":
-            jnp.zeros(3) + jnp.zeros(2)
-        if self.mishap == "bug":
-            raise KeyError("oh")
-        from hybridwm import results
-        claim = results.Claim(id="two", statement="two is two", value=2.0, target=2.0, better="lower")
-        numbers = {"dtype": str(jnp.zeros(1).dtype), "devices": len(jax.devices())}
-        results.write(self.out, study="own", config=self, numbers=numbers, claims=[claim])
+def run(options):
+    import jax
+    import jax.numpy as jnp
+    if options.mishap == "refuse":
+        raise ValueError("mass is -1 kg; it must be positive")
+    if options.mishap == "library":
+        jnp.zeros(3) + jnp.zeros(2)
+    if options.mishap == "bug":
+        raise KeyError("oh")
+    from hybridwm import results
+    claim = results.Claim(id="two", statement="two is two", value=2.0, target=2.0, better="lower")
+    numbers = {"dtype": str(jnp.zeros(1).dtype), "devices": len(jax.devices())}
+    results.write(options.out, study="own", config=options, numbers=numbers, claims=[claim])
 """
 
 
@@ -52,7 +54,7 @@ def own_study(tmp_path):
 
 @pytest.mark.parametrize("args", [[], ["doctor"], ["claims"], ["run", "own"]], ids=" ".join)
 def test_help_answers_without_jax(args, own_study):
-    code = f"import sys; from hybridwm.cli import main; code = main({[*args, '--help']!r})\nprint(code, 'jax' in sys.modules)"
+    code = f"import sys; from hybridwm.cli import main; print(main({[*args, '--help']!r}), 'jax' in sys.modules)"
     env = os.environ | {"PYTHONPATH": own_study}
     child = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, env=env)
     assert "usage: hybridwm" in child.stdout
@@ -143,9 +145,8 @@ def test_import_says_what_hides_our_packages(tmp_path):
     (tmp_path / "physics.py").write_text("gravity = 9.81")
     command = [sys.executable, "-c", "import hybridwm as hw; hw.load_scene"]
     child = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert child.stderr.splitlines()[-1].startswith(
-        f"ImportError: {tmp_path / 'physics.py'} is found where hybridwm looks"
-    )
+    last = child.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: {tmp_path / 'physics.py'} is found where hybridwm looks")
 
 
 def test_the_cache_is_a_private_folder(tmp_path, hybridwm):
