@@ -1,0 +1,193 @@
+"""Narrow phase: the contacts between two geoms, as MuJoCo C finds them, on lanes.
+
+A contact is (distance, midpoint, frame); the normal points from the first geom to the second. Each pair of kinds fills a fixed
+number of slots: a sphere 1, a capsule on a plane 2, a box on a plane 4, two boxes 8. A slot whose distance is beyond the margin
+makes no constraint.
+
+A box on a plane: of two opposite corners at most one faces the plane, so four slots hold every corner MuJoCo keeps.
+"""
+
+from typing import Any, Callable, NamedTuple
+
+import jax.numpy as jnp
+import mujoco
+
+from physics import lanes as ln
+from physics.lanes import Lane, Mat, Vec
+
+PLANE, SPHERE, CAPSULE, BOX = (int(getattr(mujoco.mjtGeom, f"mjGEOM_{k}")) for k in ("PLANE", "SPHERE", "CAPSULE", "BOX"))
+X: Vec = (1.0, 0.0, 0.0)
+
+
+class Geom(NamedTuple):
+    """A geom in the world: kind-specific size (radius; radius and half length; half sides)."""
+
+    pos: Vec
+    rot: Mat
+    size: Vec
+
+
+class Contact(NamedTuple):
+    """One slot."""
+
+    distance: Lane  # m, negative inside
+    position: Vec  # m, between the two surfaces
+    frame: Mat  # rows: normal, tangent, tangent
+
+
+def frame_of(normal: Vec, hint: Vec | None = None) -> Mat:
+    """Right-handed frame with this normal; the first tangent follows the hint, or world y (z where the normal is near y)."""
+    if hint is None:
+        if all(isinstance(x, float) for x in normal):
+            return _frame(normal, (0.0, 1.0, 0.0) if abs(normal[1]) < 0.5 else (0.0, 0.0, 1.0))
+        flat = jnp.abs(normal[1]) < 0.5
+        hint = (0.0, jnp.where(flat, 1.0, 0.0), jnp.where(flat, 0.0, 1.0))
+    return _frame(normal, hint)
+
+
+def _frame(normal: Vec, hint: Vec) -> Mat:
+    y = ln.vsub(hint, ln.scale(ln.dot(normal, hint), normal))
+    if all(isinstance(c, float) for c in y):
+        size = sum(c * c for c in y) ** 0.5
+        y = tuple(c / size for c in y)
+    else:
+        y, _ = ln.unit(y, X)
+    return normal, y, ln.cross(normal, y)
+
+
+def plane_sphere(plane: Geom, ball: Geom, margin: float) -> list[Contact]:
+    normal = ln.column(plane.rot, 2)
+    return [_plane_ball(plane, normal, frame_of(normal), ball.pos, ball.size[0])]
+
+
+def _plane_ball(plane: Geom, normal: Vec, frame: Mat, center: Vec, radius: Lane) -> Contact:
+    distance = ln.sub(ln.dot(normal, ln.vsub(center, plane.pos)), radius)
+    return Contact(distance, ln.vsub(center, ln.scale(radius + 0.5 * distance, normal)), frame)
+
+
+def plane_capsule(plane: Geom, capsule: Geom, margin: float) -> list[Contact]:
+    normal, axis = ln.column(plane.rot, 2), ln.column(capsule.rot, 2)
+    frame = frame_of(normal, axis)
+    ends = (ln.vadd(capsule.pos, ln.scale(s * capsule.size[1], axis)) for s in (1.0, -1.0))
+    return [_plane_ball(plane, normal, frame, end, capsule.size[0]) for end in ends]
+
+
+def plane_box(plane: Geom, box: Geom, margin: float) -> list[Contact]:
+    normal = ln.column(plane.rot, 2)
+    frame = frame_of(normal)
+    height = ln.dot(normal, ln.vsub(box.pos, plane.pos))
+    arms = [ln.scale(box.size[i], ln.column(box.rot, i)) for i in range(3)]
+    lifts = [ln.dot(normal, arm) for arm in arms]
+    out = []
+    for sy, sz in ((1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)):
+        lift = ln.add(lifts[0], ln.add(ln.mul(sy, lifts[1]), ln.mul(sz, lifts[2])))
+        corner = ln.vadd(arms[0], ln.vadd(ln.scale(sy, arms[1]), ln.scale(sz, arms[2])))
+        down = jnp.where(lift > 0, -1.0, 1.0)
+        distance = height - jnp.abs(lift)
+        point = ln.vadd(box.pos, ln.scale(down, corner))
+        out.append(Contact(distance, ln.vsub(point, ln.scale(0.5 * distance, normal)), frame))
+    return out
+
+
+def sphere_sphere(one: Geom, two: Geom, margin: float) -> list[Contact]:
+    return [_balls(one.pos, one.size[0], two.pos, two.size[0])]
+
+
+def _balls(p1: Vec, r1: Lane, p2: Vec, r2: Lane) -> Contact:
+    normal, gap = ln.unit(ln.vsub(p2, p1), X)
+    distance = gap - r1 - r2
+    return Contact(distance, ln.vadd(p1, ln.scale(r1 + 0.5 * distance, normal)), frame_of(normal))
+
+
+def sphere_capsule(ball: Geom, capsule: Geom, margin: float) -> list[Contact]:
+    axis, half = ln.column(capsule.rot, 2), capsule.size[1]
+    along = jnp.clip(ln.dot(axis, ln.vsub(ball.pos, capsule.pos)), -half, half)
+    return [_balls(ball.pos, ball.size[0], ln.vadd(capsule.pos, ln.scale(along, axis)), capsule.size[0])]
+
+
+def capsule_capsule(one: Geom, two: Geom, margin: float) -> list[Contact]:
+    """Closest points of the two axes; exactly parallel axes touch in one point here, in two in MuJoCo."""
+    a, b, len1, len2 = ln.column(one.rot, 2), ln.column(two.rot, 2), one.size[1], two.size[1]
+    apart = ln.vsub(one.pos, two.pos)
+    cosine, u, v = ln.dot(a, b), -ln.dot(a, apart), ln.dot(b, apart)
+    det = 1.0 - cosine * cosine
+    skew = det > 1e-9
+    x1 = jnp.where(skew, (u + cosine * v) / jnp.where(skew, det, 1.0), 0.0)
+    x1 = jnp.clip(x1, -len1, len1)
+    x2 = v + cosine * x1
+    x1 = jnp.where(jnp.abs(x2) > len2, jnp.clip(u + cosine * jnp.clip(x2, -len2, len2), -len1, len1), x1)
+    x2 = jnp.clip(x2, -len2, len2)
+    return [_balls(ln.vadd(one.pos, ln.scale(x1, a)), one.size[0], ln.vadd(two.pos, ln.scale(x2, b)), two.size[0])]
+
+
+def sphere_box(ball: Geom, box: Geom, margin: float) -> list[Contact]:
+    """Outside: towards the nearest point of the box. Inside: out through the nearest face."""
+    center = ln.matvec(ln.transpose(box.rot), ln.vsub(ball.pos, box.pos))
+    radius = ball.size[0]
+    nearest = tuple(jnp.clip(c, -s, s) for c, s in zip(center, box.size, strict=True))
+    outward, gap = ln.unit(ln.vsub(nearest, center), X)
+    inside = gap <= 1e-15
+    depths = tuple(s - jnp.abs(c) for c, s in zip(center, box.size, strict=True))
+    face = jnp.minimum(depths[0], jnp.minimum(depths[1], depths[2]))
+    pick = (depths[0] <= face, (depths[1] <= face) & (depths[0] > face), (depths[2] < depths[0]) & (depths[2] < depths[1]))
+    inward = tuple(jnp.where(p, jnp.where(c >= 0, -1.0, 1.0), 0.0) for p, c in zip(pick, center, strict=True))
+    normal = tuple(jnp.where(inside, i, o) for i, o in zip(inward, outward, strict=True))
+    distance = jnp.where(inside, -face, gap) - radius
+    middle = jnp.where(inside, 0.5 * (radius - face), radius + 0.5 * distance)
+    local = ln.vadd(center, ln.scale(middle, normal))
+    world = ln.matvec(box.rot, normal)
+    return [Contact(distance, ln.vadd(box.pos, ln.matvec(box.rot, local)), frame_of(world))]
+
+
+Collide = Callable[[Geom, Geom, float], list[Contact]]
+NARROW: dict[tuple[int, int], Collide] = {
+    (PLANE, SPHERE): plane_sphere,
+    (PLANE, CAPSULE): plane_capsule,
+    (PLANE, BOX): plane_box,
+    (SPHERE, SPHERE): sphere_sphere,
+    (SPHERE, CAPSULE): sphere_capsule,
+    (SPHERE, BOX): sphere_box,
+    (CAPSULE, CAPSULE): capsule_capsule,
+}
+
+
+def geom_poses(model: mujoco.MjModel, pose: Any, size: Any) -> list[Geom]:
+    """Every geom in the world; static where its body does not move."""
+    from physics.tree import static_mat
+
+    out = []
+    for g in range(model.ngeom):
+        b = int(model.geom_bodyid[g])
+        pos = ln.vadd(pose.pos[b], ln.matvec(pose.rot[b], ln.static(model.geom_pos[g])))
+        out.append(Geom(pos, ln.matmul(pose.rot[b], static_mat(model.geom_quat[g])), tuple(size[g])))
+    return out
+
+
+SLOTS: dict[tuple[int, int], int] = {
+    (PLANE, SPHERE): 1,
+    (PLANE, CAPSULE): 2,
+    (PLANE, BOX): 4,
+    (SPHERE, SPHERE): 1,
+    (SPHERE, CAPSULE): 1,
+    (SPHERE, BOX): 1,
+    (CAPSULE, CAPSULE): 1,
+    (CAPSULE, BOX): 2,
+    (BOX, BOX): 8,
+}
+
+
+def manifolds(model: mujoco.MjModel, pairs: tuple[Any, ...], geoms: list[Geom], like: Any) -> dict[Any, Any]:
+    """Per geom pair its slots as arrays: distance [k, W], position [k, 3, W], frame [k, 3, 3, W]."""
+    out = {}
+    for pair in pairs:
+        kinds = (int(model.geom_type[pair.geom1]), int(model.geom_type[pair.geom2]))
+        if kinds in NARROW:
+            out[pair] = _arrays(NARROW[kinds](geoms[pair.geom1], geoms[pair.geom2], pair.margin), like)
+    return out
+
+
+def _arrays(contacts: list[Contact], like: Any) -> Any:
+    distance = ln.stack([c.distance for c in contacts], like)
+    position = jnp.stack([ln.stack(c.position, like) for c in contacts])
+    frame = jnp.stack([jnp.stack([ln.stack(row, like) for row in c.frame]) for c in contacts])
+    return distance, position, frame

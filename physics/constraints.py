@@ -1,0 +1,327 @@
+"""From poses to the convex problem: contact, limit and bond rows with MuJoCo's regularisation.
+
+A row with Jacobian J, violation r and weight w (its inverse inertia at the reference pose, from θ) becomes
+
+    a_ref = −β J q̇ − κ i(r) r        i: impedance in (0, 1), a sigmoid of |r|;  κ, β from solref
+    R = w (1 − i)/i,   D = 1/R       i → 1 hard, i → 0 soft
+
+    contact    J = frame · (velocity of body 2 − velocity of body 1 at the point)
+    limit      J = ±1 on one dof
+    bond       J = velocity of anchor 1 − velocity of anchor 2, and the rate of the orientation error; always two-sided,
+               so its rows join A and b of the problem; D = 0 once it is broken
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from physics import bonds, collision, cones
+from physics import lanes as ln
+from physics.cones import Grip
+from physics.pairs import GeomPair
+from physics.solver import Contacts, Layout, Limits
+from physics.tree import Pose, Tree
+
+Array = jax.Array
+_MIN = 1e-15
+
+
+class Axes(NamedTuple):
+    """Motion axes of one kinematic tree as arrays, and its point O."""
+
+    angular: Array  # [n, 3, W]
+    linear: Array  # [n, 3, W]
+    ref: Array  # [3, W]
+
+
+class Group(NamedTuple):
+    """All contacts between two bodies with one condim: static facts."""
+
+    bodies: tuple[int, int]
+    pairs: tuple[GeomPair, ...]
+    slots: int
+    keep: int  # slots kept, the deepest
+    condim: int
+    bond: int  # the breakable bond that joins the two bodies, −1 if none
+
+
+class Touch(NamedTuple):
+    """The contacts of one group in one instant."""
+
+    distance: Array  # [k, W]
+    position: Array  # [k, 3, W]
+    frame: Array  # [k, 3, 3, W]
+    mu: Array  # [k, 2, W]
+    pair: Array  # [k, W] index into group.pairs
+
+
+class Constants(NamedTuple):
+    """θ and all that follows from it: what a step reads."""
+
+    params: Any
+    body_invweight: Array  # [B, 2]
+    dof_invweight: Array  # [nv]
+
+
+class Structure:
+    """Static facts of a scene's constraints, and the solver's layout."""
+
+    def __init__(self, scene: Any, tree: Tree):
+        model: mujoco.MjModel = scene.model
+        self.model, self.tree, self.scene = model, tree, scene
+        blocks = tree.blocks()
+        self.spans = tuple((b[0], b[-1] + 1) for b in blocks)
+        self.tree_of = {dof: t for t, block in enumerate(blocks) for dof in block}
+        self.ids = [b.eq_id for b in scene.bonds]
+        self.equalities = [int(e) for e in range(model.neq)]
+        self.pieces = bonds.pieces(model, self.equalities) if model.neq else None
+        self.groups = self._groups()
+        self.limited = [j for j in range(model.njnt) if model.jnt_limited[j]]
+        elliptic = model.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC
+        friction = cones.elliptic if elliptic else cones.pyramidal
+        self.elliptic = elliptic
+        self.sides = tuple(self._trees(g.bodies) for g in self.groups)
+        limits = [(int(model.jnt_dofadr[j]), sign) for j in self.limited for sign in (1.0, -1.0)]
+        double = jax.config.jax_enable_x64
+        self.layout = Layout(
+            trees=self.spans,
+            sides=self.sides,
+            cones=tuple(cones.frictionless if g.condim == 1 else friction for g in self.groups),
+            limits=tuple(limits),
+            iterations=50 if double else 20,
+            tolerance=1e-12 if double else 1e-6,
+        )
+
+    def tree_of_body(self, body: int) -> int | None:
+        chain = self.tree.chain[body]
+        return self.tree_of[chain[0]] if chain else None
+
+    def own(self, body: int, t: int, rows: Array) -> Array:
+        """Rows [..., n, W] on the dofs of tree t, zero at those that do not move the body. W stands for all trailing axes."""
+        i, j = self.spans[t]
+        mask = np.array([d in self.tree.chain[body] for d in range(i, j)], float)
+        axis = rows.shape.index(j - i, 1 if rows.ndim < 4 else 2)
+        return rows if mask.all() else rows * mask.reshape((-1,) + (1,) * (rows.ndim - axis - 1)).astype(rows.dtype)
+
+    def _trees(self, bodies: tuple[int, int]) -> tuple[int, ...]:
+        found = [self.tree_of_body(b) for b in bodies]
+        return tuple(dict.fromkeys(t for t in found if t is not None))
+
+    def _groups(self) -> list[Group]:
+        gathered: dict[tuple[int, int, int], list[GeomPair]] = {}
+        owner = self.model.geom_bodyid
+        for pair in self.scene.pairs:
+            gathered.setdefault((int(owner[pair.geom1]), int(owner[pair.geom2]), pair.condim), []).append(pair)
+        joined = {frozenset(map(int, self.pieces.bodies[e])): i for i, e in enumerate(self.ids)} if self.pieces else {}
+        out = []
+        for (b1, b2, condim), pairs in gathered.items():
+            slots = sum(slots_of(self.model, p) for p in pairs)
+            keep = min(slots, self.scene.contact_budget or slots)
+            out.append(Group((b1, b2), tuple(pairs), slots, keep, condim, joined.get(frozenset((b1, b2)), -1)))
+        return out
+
+
+def slots_of(model: mujoco.MjModel, pair: GeomPair) -> int:
+    """Contact slots of a geom pair."""
+    kinds = (int(model.geom_type[pair.geom1]), int(model.geom_type[pair.geom2]))
+    return collision.SLOTS[kinds]
+
+
+def axes(structure: Structure, pose: Pose, like: Array) -> list[Axes]:
+    """Motion axes tree by tree."""
+    out = []
+    for i, j in structure.spans:
+        body = int(structure.model.dof_bodyid[i])
+        w = jnp.stack([ln.stack(pose.axis[d][0], like) for d in range(i, j)])
+        v = jnp.stack([ln.stack(pose.axis[d][1], like) for d in range(i, j)])
+        out.append(Axes(w, v, ln.stack(pose.ref[body], like)))
+    return out
+
+
+def impedance(solimp: Any, r: Any) -> Any:
+    """i(r): from solimp's dmin at r = 0 to dmax at |r| = width, bent around the midpoint."""
+    low, high = (float(np.clip(x, 1e-4, 0.9999)) for x in solimp[:2])
+    width, mid, power = max(solimp[2], _MIN), float(np.clip(solimp[3], 1e-4, 0.9999)), max(1.0, solimp[4])
+    if low == high:
+        return high
+    x = jnp.minimum(jnp.abs(r) / width, 1.0)
+    if power == 1.0:
+        y = x
+    elif power == 2.0:
+        y = jnp.where(x < mid, x * x / mid, 1 - (1 - x) * (1 - x) / (1 - mid))
+    else:
+        safe = jnp.maximum(x, 1e-12), jnp.maximum(1 - x, 1e-12)
+        y = jnp.where(x < mid, safe[0] ** power / mid ** (power - 1), 1 - safe[1] ** power / (1 - mid) ** (power - 1))
+    return low + y * (high - low)
+
+
+def stiffness(solref: Any, solimp: Any, dt: float) -> tuple[Any, Any]:
+    """κ, β from (time constant, damping ratio), or from (−stiffness, −damping); may be traced."""
+    a, b = solref
+    high = float(np.clip(solimp[1], 1e-4, 0.9999))
+    where = np.where if isinstance(a, float) and isinstance(b, float) else jnp.where
+    largest = np.maximum if isinstance(a, float) else jnp.maximum
+    time = largest(a, 2 * dt)
+    ratio = where(b > 0, b, 1.0)
+    kappa = where(a > 0, 1 / (high * high * time * time * ratio * ratio), -a / (high * high))
+    beta = where(b > 0, 2 / (high * time), -b / high)
+    return kappa, beta
+
+
+def touches(structure: Structure, constants: Constants, pose: Pose, like: Array) -> list[Touch]:
+    """Narrow phase of every group, deepest first where the budget cuts."""
+    params = constants.params
+    geoms = collision.geom_poses(structure.model, pose, [ln.lanes(row) for row in ln.rows(params.geom_size)])
+    found = collision.manifolds(structure.model, structure.scene.pairs, geoms, like)
+    out = []
+    for group in structure.groups:
+        parts, mus, index = [], [], []
+        for i, pair in enumerate(group.pairs):
+            d, p, f = found[pair]
+            parts.append((d, p, f))
+            mu = _friction(structure, params, pair)
+            mus.append(jnp.stack([jnp.broadcast_to(jnp.asarray(x, like.dtype), d.shape) for x in mu], 1))
+            index.append(jnp.full(d.shape, i, jnp.int32))
+        d, p, f = (jnp.concatenate(x) if len(x) > 1 else x[0] for x in zip(*parts, strict=True))
+        touch = Touch(d, p, f, jnp.concatenate(mus), jnp.concatenate(index))
+        out.append(_deepest(touch, group.keep) if group.keep < group.slots else touch)
+    return out
+
+
+def _deepest(touch: Touch, keep: int) -> Touch:
+    order = jnp.argsort(jax.lax.stop_gradient(touch.distance), axis=0)[:keep]
+
+    def take(x: Array) -> Array:
+        index = order.reshape(order.shape[:1] + (1,) * (x.ndim - order.ndim) + order.shape[1:])
+        return jnp.take_along_axis(x, jnp.broadcast_to(index, (keep, *x.shape[1:])), 0)
+
+    return Touch(*(take(x) for x in touch))
+
+
+def _friction(structure: Structure, params: Any, pair: GeomPair) -> tuple[Any, Any]:
+    """Sliding friction along the two tangents: the pair's own, or mixed from the geoms of θ."""
+    if pair.explicit >= 0:
+        return pair.friction[0], pair.friction[1]
+    g, p = structure.model.geom_priority, (pair.geom1, pair.geom2)
+    f = ln.rows(params.geom_friction)
+    one, two = (ln.lanes(f[i])[0] for i in p)
+    if g[p[0]] != g[p[1]]:
+        mu = one if g[p[0]] > g[p[1]] else two
+    else:
+        mu = max(one, two) if isinstance(one, float) and isinstance(two, float) else jnp.maximum(one, two)
+    mu = max(mu, 1e-5) if isinstance(mu, float) else jnp.maximum(mu, 1e-5)
+    return mu, mu
+
+
+def _solref(structure: Structure, params: Any, pair: GeomPair) -> tuple[Any, Any]:
+    """The pair's own solref, or mixed from the geoms of θ as MuJoCo mixes them."""
+    if pair.explicit >= 0:
+        return pair.solref[0], pair.solref[1]
+    m, (i, j) = structure.model, (pair.geom1, pair.geom2)
+    table = ln.rows(params.geom_solref)
+    one, two = ln.lanes(table[i]), ln.lanes(table[j])
+    if m.geom_priority[i] != m.geom_priority[j]:
+        return one if m.geom_priority[i] > m.geom_priority[j] else two
+    a, b = float(m.geom_solmix[i]), float(m.geom_solmix[j])
+    mix = 0.5 if a < _MIN and b < _MIN else 0.0 if a < _MIN else 1.0 if b < _MIN else a / (a + b)
+    standard = bool(m.geom_solref[i, 0] > 0 and m.geom_solref[j, 0] > 0)  # the convention is static, the values are not
+    if standard:
+        return tuple(ln.add(ln.mul(mix, x), ln.mul(1 - mix, y)) for x, y in zip(one, two, strict=True))  # type: ignore
+    return tuple(jnp.minimum(x, y) for x, y in zip(one, two, strict=True))  # type: ignore
+
+
+def point_jacobian(structure: Structure, axes_: list[Axes], body: int, point: Array, frame: Array) -> Array:
+    """Rows of `frame` times the velocity of `point` on `body`: [k, 3, n, W] on the dofs of the body's tree."""
+    t = structure.tree_of_body(body)
+    assert t is not None
+    ax = axes_[t]
+    arm = point - ax.ref[None]  # [k, 3, W]
+    out: Any = 0.0
+    for x in range(3):
+        y, z = (x + 1) % 3, (x + 2) % 3
+        moment = arm[:, None, y] * frame[:, :, z] - arm[:, None, z] * frame[:, :, y]  # ((p − O) × d)_x  [k, 3, W]
+        out = out + frame[:, :, x][:, :, None] * ax.linear[:, x] + moment[:, :, None] * ax.angular[:, x]
+    return structure.own(body, t, out)
+
+
+def contact_rows(structure: Structure, constants: Constants, group: Group, touch: Touch, axes_: list[Axes], qvel: Array, shift: Any) -> Contacts:
+    """B, u₀ and the cone of one group's contacts."""
+    sides: dict[int, Any] = {}
+    for body, sign in zip(group.bodies, (-1.0, 1.0), strict=True):
+        t = structure.tree_of_body(body)
+        if t is not None:
+            rows = point_jacobian(structure, axes_, body, touch.position, touch.frame)
+            sides[t] = sides[t] + sign * rows if t in sides else sign * rows
+    velocity: Any = 0.0
+    for t, rows in sides.items():
+        i, _ = structure.spans[t]
+        for s in range(rows.shape[2]):
+            velocity = velocity + rows[:, :, s] * qvel[i + s]
+    imp, kappa, beta = _softness(structure, constants, group, touch, shift)
+    r = touch.distance + shift - margin_of(group)
+    normal = beta * velocity[:, 0] + kappa * imp * r
+    offset = jnp.stack([normal, beta * velocity[:, 1], beta * velocity[:, 2]], 1)
+    return Contacts(tuple(sides.values()), offset, _grip(structure, constants, group, touch, imp, r))
+
+
+def margin_of(group: Group) -> Any:
+    margins = [p.margin for p in group.pairs]
+    if len(set(margins)) > 1:
+        raise ValueError(f"geoms between two bodies have different margins {sorted(set(margins))}: give them one margin")
+    return margins[0]
+
+
+def _softness(structure: Structure, constants: Constants, group: Group, touch: Touch, shift: Any) -> tuple[Any, Any, Any]:
+    """Impedance, κ and β of each contact [k, W]."""
+    dt, r = float(structure.model.opt.timestep), touch.distance + shift - margin_of(group)
+    per_pair = []
+    for pair in group.pairs:
+        kappa, beta = stiffness(_solref(structure, constants.params, pair), pair.solimp, dt)
+        per_pair.append((impedance(pair.solimp, r), kappa, beta))
+    if len(per_pair) == 1:
+        return per_pair[0]
+    like = jnp.zeros_like(r)
+    chosen = [x + like for x in per_pair[0]]
+    for i, values in enumerate(per_pair[1:], 1):
+        chosen = [jnp.where(touch.pair == i, v, c) for v, c in zip(values, chosen, strict=True)]
+    return tuple(chosen)  # type: ignore
+
+
+def _grip(structure: Structure, constants: Constants, group: Group, touch: Touch, imp: Any, r: Array) -> Grip:
+    b1, b2 = group.bodies
+    weight = constants.body_invweight[b1, 0] + constants.body_invweight[b2, 0]
+    mu1, mu2 = touch.mu[:, 0], touch.mu[:, 1]
+    ratio = float(structure.model.opt.impratio)
+    mu = mu1 / ratio**0.5
+    soft = (1 - imp) / imp
+    if group.condim == 1:
+        d = 1 / jnp.maximum(soft * weight, _MIN)
+    elif structure.elliptic:
+        d = 1 / jnp.maximum(soft * weight, _MIN)
+    else:
+        d = 1 / (2 * mu * mu * jnp.maximum(soft * weight * (1 + mu1 * mu1), _MIN))
+    d = jnp.where(r < 0, d, 0)
+    d1 = d * ratio
+    return Grip(d, d1, d1 * (mu2 * mu2) / (mu1 * mu1), mu1, mu2, mu)
+
+
+def limit_rows(structure: Structure, constants: Constants, qpos: Any, qvel: Any, like: Array) -> Limits:
+    """Rows for the joint limits, lower then upper."""
+    m, dt = structure.model, float(structure.model.opt.timestep)
+    offsets, ds = [], []
+    for j in structure.limited:
+        q, dof = qpos[int(m.jnt_qposadr[j])], int(m.jnt_dofadr[j])
+        kappa, beta = stiffness(ln.static(m.jnt_solref[j]), ln.static(m.jnt_solimp[j]), dt)
+        low, high = (float(x) for x in m.jnt_range[j])
+        for sign, room in ((1.0, q - low), (-1.0, high - q)):
+            r = room - float(m.jnt_margin[j])
+            imp = impedance(ln.static(m.jnt_solimp[j]), r)
+            offsets.append(beta * sign * qvel[dof] + kappa * imp * r)
+            ds.append(jnp.where(r < 0, 1 / jnp.maximum((1 - imp) / imp * constants.dof_invweight[dof], _MIN), 0))
+    if not offsets:
+        empty = jnp.zeros((0, *like.shape), like.dtype)
+        return Limits(empty, empty)
+    return Limits(ln.stack(offsets, like), ln.stack(ds, like))

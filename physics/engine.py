@@ -1,0 +1,200 @@
+"""The engine: one step of rigid bodies with contacts, limits and bonds that can break.
+
+    M(q) q̈ + c(q, q̇) = τ + Σ Jᵀ f            f from the convex problem of solver.py
+    q̇⁺ = q̇ + h (M + h D)⁻¹ M q̈               Euler, implicit in the joints' damping D
+    q⁺ = q ⊕ h q̇⁺                             quaternions turn by the exponential map
+
+Structure first, worlds last; every function broadcasts over the worlds. θ is an argument, all else of the scene is closed over.
+"""
+
+from typing import Any, Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from physics import bonds, constraints, dynamics, solver
+from physics import lanes as ln
+from physics import params as theta
+from physics.constraints import Constants, Structure
+from physics.equalities import bond_loads, bond_rows
+from physics.tree import BALL, FREE, Tree, forward
+from physics.types import Engine, Info, Params, State
+
+Array = jax.Array
+
+
+def brax_engine(scene: Any) -> Engine:
+    """The engine of a scene."""
+    tree = Tree(scene.model)
+    structure = Structure(scene, tree)
+
+    def prepare(params: Params | Constants) -> Constants:
+        return params if isinstance(params, Constants) else theta.apply(tree, params)
+
+    def init(params: Any, qpos: Any, qvel: Any, *, act: Any = None, intact: Any = None) -> State:
+        return _start(scene, qpos, qvel, act, intact)
+
+    def step(params: Any, state: State, ctrl: Any, *, force: Any = None, wrench: Any = None) -> tuple[State, Info]:
+        return _step(structure, prepare(params), state, jnp.asarray(ctrl, state.qpos.dtype), force, wrench)
+
+    def rollout(params: Any, state: State, ctrls: Any, *, output: Callable | None = None, **inputs: Any) -> Any:
+        constants, read = prepare(params), output or (lambda state, info: state)
+
+        def body(state: State, ctrl: Any) -> Any:
+            state, info = step(constants, state, ctrl, **inputs)
+            return state, read(state, info)
+
+        return lax.scan(body, state, ctrls)
+
+    bodies = tuple(g.bodies for g in structure.groups for _ in range(g.keep))
+    return Engine(init, step, rollout, prepare, bodies, scene)
+
+
+def _start(scene: Any, qpos: Any, qvel: Any, act: Any, intact: Any) -> State:
+    m, dtype = scene.model, jnp.result_type(float)
+    qpos, qvel = jnp.asarray(qpos, dtype), jnp.asarray(qvel, dtype)
+    if qpos.shape[:1] != (m.nq,) or qvel.shape != (m.nv, *qpos.shape[1:]):
+        raise ValueError(f"qpos {qpos.shape} and qvel {qvel.shape}: give [{m.nq}, ...worlds] and [{m.nv}, ...worlds]")
+    worlds = qpos.shape[1:]
+    holds = np.array([float(b.intact) for b in scene.bonds])
+    bonded = jnp.broadcast_to(_column(jnp.asarray(holds if intact is None else intact, dtype), len(worlds)), (len(holds), *worlds))
+    active = jnp.zeros((m.na, *worlds), dtype) if act is None else jnp.broadcast_to(_column(jnp.asarray(act, dtype), len(worlds)), (m.na, *worlds))
+    _finite(qpos=qpos, qvel=qvel, act=active)
+    far = jnp.full_like(bonded, bonds.FAR)
+    return State(qpos, qvel, active, bonded, far, jnp.zeros_like(qvel), jnp.zeros(worlds, dtype))
+
+
+def _column(x: Array, worlds: int) -> Array:
+    return x.reshape(x.shape + (1,) * (worlds + 1 - x.ndim))
+
+
+def _finite(**arrays: Array) -> None:
+    for name, x in arrays.items():
+        if not isinstance(x, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(x))):
+            raise ValueError(f"{name} has a value that is not finite at {np.argwhere(~np.isfinite(np.asarray(x)))[0].tolist()}: give finite numbers")
+
+
+def _step(structure: Structure, constants: Constants, state: State, ctrl: Array, force: Any, wrench: Any) -> tuple[State, Info]:
+    m, tree, params = structure.model, structure.tree, constants.params
+    h, like = float(m.opt.timestep), state.qpos[0] * 0
+    _check(structure, state, ctrl)
+    q, v = ln.lanes(state.qpos), ln.lanes(state.qvel)
+    pose = forward(tree, tuple(ln.lanes(r) for r in ln.rows(params.body_ipos)), q)
+    moments = [ln.lanes(r) for r in ln.rows(params.body_inertia)]
+    bodies = dynamics.inertias(tree, pose, ln.lanes(params.body_mass), moments)
+    lower = dynamics.mass_matrix(tree, pose, bodies, ln.lanes(params.dof_armature))
+    blocks = [jnp.stack([ln.stack([lower[max(i, j)][min(i, j)] for j in range(a, b)], like) for i in range(a, b)]) for a, b in structure.spans]
+    gain, damping = ln.lanes(params.actuator_gain), ln.lanes(params.dof_damping)
+    push, act = dynamics.actuation(tree, q, v, ln.lanes(state.act), ln.lanes(ctrl), gain)
+    free = dynamics.passive(tree, q, v, damping)
+    tau = [ln.sub(ln.add(f, p), c) for f, p, c in zip(free, push, dynamics.bias(tree, pose, bodies, v, ln.lanes(params.gravity)), strict=True)]
+    if wrench is not None:
+        tau = ln.vadd(tau, dynamics.body_force(tree, pose, [ln.lanes(w) for w in ln.rows(wrench)]))
+    smooth = ln.stack(tau, like)
+    if force is not None:
+        smooth = smooth + force
+
+    axes = constraints.axes(structure, pose, like)
+    problem, touches, bonded, apart = _problem(structure, constants, state, pose, axes, blocks, smooth, like)
+    qacc, count, error = solver.solve(structure.layout, problem, state.warmstart)
+    impulse = [h * f for f in solver.contact_forces(structure.layout, problem, qacc)]
+
+    speed = state.qvel + h * _damped(structure, blocks, damping, qacc, h)
+    qpos = _integrate(m, q, ln.lanes(speed), h)
+    late = ln.stack(act, like) if act else state.act
+    new = State(ln.stack(qpos, like), speed, late, state.intact, apart, lax.stop_gradient(qacc), state.time + h)
+    empty = jnp.zeros((0, *like.shape), like.dtype)
+    join = lambda parts, *middle: jnp.concatenate(parts) if parts else empty.reshape(0, *middle, *like.shape)  # noqa: E731
+    info = Info(
+        qacc=qacc,
+        contact_distance=join([t.distance for t in touches]),
+        contact_position=join([t.position for t in touches], 3),
+        contact_frame=join([t.frame for t in touches], 3, 3),
+        contact_impulse=join(impulse, 3),
+        bond_load=bond_loads(structure, bonded, qacc, like),
+        iterations=count + jnp.zeros(like.shape, jnp.int32),
+        residual=error,
+    )
+    return new, info
+
+
+def _check(structure: Structure, state: State, ctrl: Array) -> None:
+    worlds = state.qpos.shape[1:]
+    if ctrl.shape != (structure.model.nu, *worlds):
+        raise ValueError(f"ctrl {ctrl.shape}: give [{structure.model.nu}] controls for {worlds or 'one'} world(s), {(structure.model.nu, *worlds)}")
+    _finite(ctrl=ctrl, qpos=state.qpos, qvel=state.qvel)
+
+
+def _problem(structure: Structure, constants: Constants, state: State, pose: Any, axes: Any, blocks: Any, smooth: Array, like: Array) -> Any:
+    """The convex problem of this instant, its contacts, its bonds, and the bonds' new `apart`."""
+    touches = constraints.touches(structure, constants, pose, like)
+    apart, shifts = _apart(structure, state, touches)
+    bonded = bond_rows(structure, constants, state, pose, axes, like)
+    a, b = solver.assemble(structure.layout, blocks, smooth, bonded)
+    groups = tuple(
+        constraints.contact_rows(structure, constants, g, t, axes, state.qvel, s)
+        for g, t, s in zip(structure.groups, touches, shifts, strict=True)
+    )
+    limits = constraints.limit_rows(structure, constants, ln.lanes(state.qpos), ln.lanes(state.qvel), like)
+    return solver.Problem(a, b, groups, limits), touches, bonded, apart
+
+
+def _apart(structure: Structure, state: State, touches: Any) -> tuple[Array, list[Any]]:
+    """Contacts between the bodies of a bond: masked while it holds, forgiven their overlap at the break (bonds.py)."""
+    depth = [jnp.zeros_like(state.apart[0]) for _ in structure.ids]
+    for group, touch in zip(structure.groups, touches, strict=True):
+        if group.bond >= 0:
+            r = touch.distance - constraints.margin_of(group)
+            depth[group.bond] = jnp.maximum(depth[group.bond], jnp.max(jnp.maximum(-r, 0), 0))
+    if not structure.ids:
+        return state.apart, [0.0 for _ in structure.groups]
+    apart = lax.stop_gradient(bonds.forgive(state.intact, state.apart, jnp.stack(depth)))
+    return apart, [apart[g.bond] if g.bond >= 0 else 0.0 for g in structure.groups]
+
+
+def _damped(structure: Structure, blocks: Any, damping: Any, qacc: Array, h: float) -> Array:
+    """(M + hD)⁻¹ M q̈, tree by tree; trees of one size share one factorisation."""
+    from physics import smallmat
+
+    parts: list[Any] = [qacc[a:b] for a, b in structure.spans]
+    sizes: dict[int, list[int]] = {}
+    for t, (a, b) in enumerate(structure.spans):
+        if any(not isinstance(d, float) or d != 0.0 for d in damping[a:b]):
+            sizes.setdefault(b - a, []).append(t)
+    for n, trees in sizes.items():
+        block = jnp.stack([blocks[t] for t in trees], 2)
+        rate = jnp.stack([ln.stack([h * d for d in damping[structure.spans[t][0] :][:n]], qacc[0]) for t in trees], 1)
+        eye = jnp.eye(n, dtype=qacc.dtype).reshape((n, n) + (1,) * (block.ndim - 2))
+        x = jnp.stack([parts[t] for t in trees], 1)
+        lost = smallmat.solve(smallmat.cholesky(block + eye * rate), rate * x)
+        for i, t in enumerate(trees):
+            parts[t] = x[:, i] - lost[:, i]
+    return jnp.concatenate(parts)
+
+
+def _integrate(m: Any, q: Any, v: Any, h: float) -> list[Any]:
+    """q ⊕ h v."""
+    out: list[Any] = list(q)
+    for j in range(m.njnt):
+        adr, dof, kind = int(m.jnt_qposadr[j]), int(m.jnt_dofadr[j]), int(m.jnt_type[j])
+        if kind == FREE:
+            for i in range(3):
+                out[adr + i] = q[adr + i] + h * v[dof + i]
+            adr, dof = adr + 3, dof + 3
+        if kind in (FREE, BALL):
+            out[adr : adr + 4] = _turn(tuple(q[adr : adr + 4]), tuple(v[dof : dof + 3]), h)
+        else:
+            out[adr] = q[adr] + h * v[dof]
+    return out
+
+
+def _turn(q: Any, w: Any, h: float) -> Any:
+    """q ⊗ exp(h w / 2), with a series where w is small: no division by zero, in the value or the gradient."""
+    squared = (0.5 * h) ** 2 * ln.dot(w, w)
+    small = squared < 1e-6
+    angle = jnp.sqrt(jnp.where(small, 1.0, squared))
+    sinc = jnp.where(small, 1 - squared / 6 + squared * squared / 120, jnp.sin(angle) / angle)
+    cosine = jnp.where(small, 1 - squared / 2 + squared * squared / 24, jnp.cos(angle))
+    return ln.quat_unit(ln.quat_mul(q, (cosine, *ln.scale(0.5 * h * sinc, w))))

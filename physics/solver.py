@@ -1,0 +1,281 @@
+"""The constraint solve: a convex problem in the acceleration x, Newton to convergence, differentiated at its solution.
+
+    x* = argmin ½ xᵀA x − bᵀx + Σ s(B x + u₀)            A = M + Σ_equality JᵀDJ,  b = τ + JᵀD a_ref
+    F(x) = A x − b − Bᵀf(Bx + u₀) = 0                    f = −s′
+    H    = A + Bᵀ C B,  p = −H⁻¹F,  x ← x + α p          α: root of the directional derivative (convex, so it is bracketed)
+    dx*  = −H⁻¹ ∂F                                       implicit derivative, one linear solve; forward and reverse
+
+Worlds are last, dofs are grouped by kinematic tree: A is block-diagonal but for bonds, contacts couple the two trees they touch.
+The loop ends when every world has converged; a world that has converged takes no further step.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from physics import smallmat
+from physics.cones import Cone, Grip, Triple
+
+Array = jax.Array
+
+
+class Contacts(NamedTuple):
+    """k contacts between the same two bodies."""
+
+    sides: tuple[Array, ...]  # per tree: B [k, 3, n, W]
+    offset: Array  # [k, 3, W] u₀
+    grip: Grip
+
+
+class Limits(NamedTuple):
+    """One-sided rows on single dofs: u = sign·x[dof] + u₀ ≥ 0."""
+
+    offset: Array  # [l, W]
+    d: Array  # [l, W] inverse regularisation, 0 when far from the limit
+
+
+class Problem(NamedTuple):
+    """What varies between solves."""
+
+    a: Array  # [nv, nv, W]
+    b: Array  # [nv, W]
+    contacts: tuple[Contacts, ...]
+    limits: Limits
+
+
+class Layout(NamedTuple):
+    """What does not: hashable, closed over."""
+
+    trees: tuple[tuple[int, int], ...]  # dofs [start, stop) of each kinematic tree
+    sides: tuple[tuple[int, ...], ...]  # per contact group: the tree of each side
+    cones: tuple[Cone, ...]  # per contact group
+    limits: tuple[tuple[int, float], ...]  # (dof, sign)
+    iterations: int
+    tolerance: float
+
+
+class Point(NamedTuple):
+    """Where the iteration stands."""
+
+    x: Array  # [nv, W]
+    ax: Array  # [nv, W] A x
+    u: tuple[Array, ...]  # per group [k, 3, W]
+    ul: Array  # [l, W]
+    gradient: Array  # [nv, W] F
+    error: Array  # [W] |F| over the size of its terms
+    count: Array  # [] iterations
+
+
+def solve(layout: Layout, problem: Problem, start: Array) -> tuple[Array, Array, Array]:
+    """x* [nv, W], iterations [], relative residual [W]."""
+
+    @jax.custom_jvp
+    def run(problem: Problem, start: Array) -> tuple[Array, Array, Array]:
+        point = _newton(layout, problem, start)
+        return point.x, point.count, point.error
+
+    @run.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        x, count, error = run(*primals)
+        problem = primals[0]
+        _, change = jax.jvp(lambda p: _force_balance(layout, p, x), (problem,), (tangents[0],))
+        hessian = _hessian(layout, problem, _stretch(layout, problem, x))
+        factor = smallmat.cholesky(lax.stop_gradient(hessian))
+        dx = lax.custom_linear_solve(
+            lambda v: smallmat.matvec(hessian, v), -change, lambda _, b: smallmat.solve(factor, b), symmetric=True
+        )
+        return (x, count, error), (dx, _no_tangent(count), jnp.zeros_like(error))
+
+    return run(problem, start)
+
+
+def assemble(layout: Layout, blocks: list[Array], tau: Array, rows: list[Any]) -> tuple[Array, Array]:
+    """A and b from the mass matrix by trees, the smooth forces, and the two-sided rows (sides, trees, d, aref)."""
+    tiles: dict[tuple[int, int], Any] = {(t, t): block for t, block in enumerate(blocks)}
+    parts: list[Any] = [tau[i:j] for i, j in layout.trees]
+    for r in rows:
+        for side, t in zip(r.sides, r.trees, strict=True):
+            weighted = r.d[:, None] * side
+            parts[t] = parts[t] + sum(weighted[k] * r.aref[k] for k in range(side.shape[0]))
+            for other, s in zip(r.sides, r.trees, strict=True):
+                if s <= t:
+                    tile = tiles.get((t, s), 0.0)
+                    tiles[t, s] = tile + sum(weighted[k][:, None] * other[k][None] for k in range(side.shape[0]))
+    return _join_tiles(layout, tiles, tau), jnp.concatenate(parts)
+
+
+def contact_forces(layout: Layout, problem: Problem, x: Array) -> tuple[Array, ...]:
+    """Per group f [k, 3, W] at the solution."""
+    u, _ = _stretch(layout, problem, x)
+    return tuple(
+        jnp.stack(cone(_split(ui), c.grip)[0], 1) for ui, c, cone in zip(u, problem.contacts, layout.cones, strict=True)
+    )
+
+
+def _no_tangent(count: Array) -> Any:
+    import numpy as np
+
+    return np.zeros(count.shape, jax.dtypes.float0)
+
+
+def _newton(layout: Layout, problem: Problem, start: Array) -> Point:
+    def unfinished(point: Point) -> Array:
+        return (point.count < layout.iterations) & jnp.any(point.error > layout.tolerance)
+
+    def step(point: Point) -> Point:
+        factor = smallmat.cholesky(_hessian(layout, problem, (point.u, point.ul)))
+        p = -smallmat.solve(factor, point.gradient)
+        p = jnp.where(point.error > layout.tolerance, p, 0)
+        ap = smallmat.matvec(problem.a, p)
+        v, vl = _along(layout, problem, p)
+        alpha = _line_search(layout, problem, point, p, ap, v, vl)
+        x, ax = point.x + alpha * p, point.ax + alpha * ap
+        u = tuple(ui + alpha * vi for ui, vi in zip(point.u, v, strict=True))
+        return _evaluate(layout, problem, x, ax, u, point.ul + alpha * vl, point.count + 1)
+
+    u, ul = _stretch(layout, problem, start)
+    ax = smallmat.matvec(problem.a, start)
+    return lax.while_loop(unfinished, step, _evaluate(layout, problem, start, ax, u, ul, jnp.zeros((), jnp.int32)))
+
+
+def _evaluate(layout: Layout, problem: Problem, x: Array, ax: Array, u: Any, ul: Array, count: Array) -> Point:
+    pull = _pull(layout, problem, u, ul, x)
+    gradient = ax - problem.b - pull
+    size = jnp.sum(jnp.abs(ax) + jnp.abs(problem.b) + jnp.abs(pull), 0)
+    error = jnp.sum(jnp.abs(gradient), 0) / jnp.maximum(size, jnp.finfo(x.dtype).tiny * 1e6)
+    return Point(x, ax, u, ul, gradient, error, count)
+
+
+def _force_balance(layout: Layout, problem: Problem, x: Array) -> Array:
+    u, ul = _stretch(layout, problem, x)
+    return smallmat.matvec(problem.a, x) - problem.b - _pull(layout, problem, u, ul, x)
+
+
+def _split(u: Array) -> Triple:
+    return u[:, 0], u[:, 1], u[:, 2]
+
+
+def _along(layout: Layout, problem: Problem, p: Array) -> tuple[tuple[Array, ...], Array]:
+    """B p and the limits' share of p."""
+    parts = [p[i:j] for i, j in layout.trees]
+    v = []
+    for contacts, trees in zip(problem.contacts, layout.sides, strict=True):
+        terms = [side[:, :, s] * parts[t][s] for side, t in zip(contacts.sides, trees, strict=True) for s in range(side.shape[2])]
+        v.append(sum(terms[1:], terms[0]))
+    rows = [sign * p[dof] for dof, sign in layout.limits]
+    return tuple(v), jnp.stack(rows) if rows else jnp.zeros_like(problem.limits.offset)
+
+
+def _stretch(layout: Layout, problem: Problem, x: Array) -> tuple[tuple[Array, ...], Array]:
+    v, vl = _along(layout, problem, x)
+    return tuple(vi + c.offset for vi, c in zip(v, problem.contacts, strict=True)), vl + problem.limits.offset
+
+
+def _limit_force(problem: Problem, ul: Array) -> tuple[Array, Array]:
+    stiff = jnp.where(ul < 0, problem.limits.d, 0)
+    return -stiff * ul, stiff
+
+
+def _pull(layout: Layout, problem: Problem, u: Any, ul: Array, x: Array) -> Array:
+    """Bᵀ f [nv, W]."""
+    parts: list[Any] = [jnp.zeros_like(x[i:j]) for i, j in layout.trees]
+    for ui, c, cone, trees in zip(u, problem.contacts, layout.cones, layout.sides, strict=True):
+        force, _ = cone(_split(ui), c.grip)
+        for side, t in zip(c.sides, trees, strict=True):
+            for k in range(side.shape[0]):
+                parts[t] = parts[t] + sum(side[k, a] * force[a][k] for a in range(3))
+    out = jnp.concatenate(parts)
+    if layout.limits:
+        fl, _ = _limit_force(problem, ul)
+        rows: list[Any] = [0.0] * out.shape[0]
+        for i, (dof, sign) in enumerate(layout.limits):
+            rows[dof] = rows[dof] + sign * fl[i]
+        out = out + jnp.stack([jnp.broadcast_to(r, out.shape[1:]) for r in rows])
+    return out
+
+
+def _hessian(layout: Layout, problem: Problem, at: tuple[Any, Array]) -> Array:
+    """H = A + Bᵀ C B [nv, nv, W], tile by tile."""
+    u, ul = at
+    tiles: dict[tuple[int, int], Any] = {}
+    for ui, c, cone, trees in zip(u, problem.contacts, layout.cones, layout.sides, strict=True):
+        _, h = cone(_split(ui), c.grip)
+        rows = ((h.nn, h.n1, h.n2), (h.n1, h.t11, h.t12), (h.n2, h.t12, h.t22))
+        for side, t in zip(c.sides, trees, strict=True):
+            cb = [sum(rows[a][e][:, None] * side[:, e] for e in range(3)) for a in range(3)]  # C B [k, n, W]
+            for other, s in zip(c.sides, trees, strict=True):
+                if s > t:
+                    continue
+                tile = tiles.get((t, s), 0.0)
+                for k in range(side.shape[0]):
+                    for a in range(3):
+                        tile = tile + cb[a][k][:, None] * other[k, a][None]
+                tiles[t, s] = tile
+    hessian = problem.a + _join_tiles(layout, tiles, problem.b) if tiles else problem.a
+    if layout.limits:
+        _, stiff = _limit_force(problem, ul)
+        rows_l: list[Any] = [0.0] * hessian.shape[0]
+        for i, (dof, _) in enumerate(layout.limits):
+            rows_l[dof] = rows_l[dof] + stiff[i]
+        diagonal = jnp.stack([jnp.broadcast_to(r, hessian.shape[2:]) for r in rows_l])
+        eye = jnp.eye(hessian.shape[0], dtype=hessian.dtype).reshape(hessian.shape[:2] + (1,) * (hessian.ndim - 2))
+        hessian = hessian + eye * diagonal
+    return hessian
+
+
+def _join_tiles(layout: Layout, tiles: dict[tuple[int, int], Any], like: Array) -> Array:
+    """Lower tiles -> the full symmetric matrix."""
+    if len(layout.trees) == 1:
+        return tiles[0, 0]
+    rows = []
+    for t, (i, j) in enumerate(layout.trees):
+        row = []
+        for s, (k, m) in enumerate(layout.trees):
+            if (t, s) in tiles:
+                row.append(tiles[t, s])
+            elif (s, t) in tiles:
+                row.append(jnp.swapaxes(tiles[s, t], 0, 1))
+            else:
+                row.append(jnp.zeros((j - i, m - k, *like.shape[1:]), like.dtype))
+        rows.append(jnp.concatenate(row, 1))
+    return jnp.concatenate(rows, 0)
+
+
+def _line_search(layout: Layout, problem: Problem, point: Point, p: Array, ap: Array, v: Any, vl: Array) -> Array:
+    """α with φ′(α) ≈ 0 for φ(α) = cost(x + α p): Newton on φ′, kept inside a bracket; most steps end at α = 1."""
+    flat = jnp.sum(p * (point.ax - problem.b), 0)
+    curve = jnp.sum(p * ap, 0)
+
+    def slope(alpha: Array) -> tuple[Array, Array]:
+        first, second = flat + alpha * curve, curve
+        for ui, vi, c, cone in zip(point.u, v, problem.contacts, layout.cones, strict=True):
+            f, h = cone(_split(ui + alpha * vi), c.grip)
+            a, b, d = _split(vi)
+            first = first - jnp.sum(f[0] * a + f[1] * b + f[2] * d, 0)
+            quadratic = h.nn * a * a + h.t11 * b * b + h.t22 * d * d + 2 * (h.n1 * a * b + h.n2 * a * d + h.t12 * b * d)
+            second = second + jnp.sum(quadratic, 0)
+        if layout.limits:
+            fl, hl = _limit_force(problem, point.ul + alpha * vl)
+            first, second = first - jnp.sum(fl * vl, 0), second + jnp.sum(hl * vl * vl, 0)
+        return first, second
+
+    steepest = jnp.abs(jnp.sum(p * point.gradient, 0))
+    good = 0.01 * steepest + jnp.finfo(p.dtype).tiny
+
+    def refine(carry: Any) -> Any:
+        alpha, low, high, first, second, count = carry
+        low, high = jnp.where(first < 0, alpha, low), jnp.where(first > 0, alpha, high)
+        newton = alpha - first / jnp.maximum(second, jnp.finfo(p.dtype).tiny)
+        middle = jnp.where(jnp.isinf(high), 2 * alpha, 0.5 * (low + high))
+        inside = (newton > low) & (newton < high)
+        alpha = jnp.where(jnp.abs(first) > good, jnp.where(inside, newton, middle), alpha)
+        return (alpha, low, high, *slope(alpha), count + 1)
+
+    def unfinished(carry: Any) -> Array:
+        return (carry[5] < 12) & jnp.any(jnp.abs(carry[3]) > good)
+
+    one = jnp.ones_like(flat)
+    start = (one, jnp.zeros_like(one), jnp.full_like(one, jnp.inf), *slope(one), jnp.zeros((), jnp.int32))
+    return lax.while_loop(unfinished, refine, start)[0]
