@@ -8,12 +8,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from physics.engine import brax_engine as brax_engine
+    from physics.mjx import mjx_engine as mjx_engine
+    from physics.params import nominal as nominal
+    from physics.reference import Reference as Reference
+    from physics.reference import Unstable as Unstable
     from physics.scene import Bond as Bond
     from physics.scene import Scene as Scene
     from physics.scene import load_scene as load_scene
+    from physics.scene import shipped_scenes as shipped_scenes
+    from physics.types import Engine as Engine
+    from physics.types import State as State
 
 _HOMES = {
-    "physics.scene": ("Bond", "Scene", "load_scene"),
+    "physics.engine": ("brax_engine",),
+    "physics.mjx": ("mjx_engine",),
+    "physics.params": ("nominal",),
+    "physics.reference": ("Reference", "Unstable"),
+    "physics.scene": ("Bond", "Scene", "load_scene", "shipped_scenes"),
+    "physics.types": ("Engine", "State"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

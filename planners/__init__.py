@@ -8,9 +8,64 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    pass
+    from planners.background import Background as Background
+    from planners.branching import joint as joint
+    from planners.gradient import adam as adam
+    from planners.gradient import mixture as mixture
+    from planners.knots import Spline as Spline
+    from planners.knots import cubic as cubic
+    from planners.knots import hold as hold
+    from planners.knots import linear as linear
+    from planners.mpc import Controller as Controller
+    from planners.mpc import Plant as Plant
+    from planners.mpc import Record as Record
+    from planners.mpc import run as run
+    from planners.mpc import simulate as simulate
+    from planners.mpc import simulated_plant as simulated_plant
+    from planners.problem import Contingency as Contingency
+    from planners.problem import Cost as Cost
+    from planners.problem import Goal as Goal
+    from planners.problem import Info as Info
+    from planners.problem import Model as Model
+    from planners.problem import Params as Params
+    from planners.problem import Plan as Plan
+    from planners.problem import Planner as Planner
+    from planners.problem import Problem as Problem
+    from planners.problem import Status as Status
+    from planners.problem import least_squares as least_squares
+    from planners.risk import Risk as Risk
+    from planners.risk import cvar as cvar
+    from planners.risk import mean as mean
+    from planners.risk import worst as worst
+    from planners.sampling import annealed_mppi as annealed_mppi
+    from planners.sampling import cem as cem
+    from planners.sampling import mppi as mppi
+    from planners.sampling import predictive_sampling as predictive_sampling
+    from planners.verdict import describe as describe
 
-_HOMES: dict[str, tuple[str, ...]] = {}
+_HOMES = {
+    "planners.background": ("Background",),
+    "planners.branching": ("joint",),
+    "planners.gradient": ("adam", "mixture"),
+    "planners.knots": ("Spline", "cubic", "hold", "linear"),
+    "planners.mpc": ("Controller", "Plant", "Record", "run", "simulate", "simulated_plant"),
+    "planners.problem": (
+        "Contingency",
+        "Cost",
+        "Goal",
+        "Info",
+        "Model",
+        "Params",
+        "Plan",
+        "Planner",
+        "Problem",
+        "Status",
+        "least_squares",
+    ),
+    "planners.risk": ("Risk", "cvar", "mean", "worst"),
+    "planners.sampling": ("annealed_mppi", "cem", "mppi", "predictive_sampling"),
+    "planners.verdict": ("describe",),
+}
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 
