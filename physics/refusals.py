@@ -6,7 +6,7 @@ default and class is settled. Each answer is one sentence: the thing by name, th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import mujoco
 import numpy as np
@@ -22,6 +22,8 @@ DYNAMICS = ("none", "integrator", "filter", "filterexact")
 MAX_GEOMS, MAX_BODIES, MAX_DOFS = 1000, 500, 200
 MAX_TIMESTEP_S = 0.1
 _SCALAR = (mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE)
+
+_MIXED = "solref mixes its two forms; give (time constant, damping ratio), both above 0, or (−stiffness, −damping), neither above 0"
 
 # Flags that leave the converged physics as it is.
 _HARMLESS_OFF = ("warmstart", "midphase", "nativeccd", "multiccd", "island", "sensor", "autoreset", "filterparent")
@@ -178,6 +180,13 @@ def _joint(model: mujoco.MjModel, j: int) -> Iterator[str]:
         yield "springs on free and ball joints are not simulated; use hinge or slide joints"
     if not scalar and model.jnt_limited[j]:
         yield "limits on ball joints are not simulated; use hinge joints"
+    for name, values in (("damping", model.dof_damping), ("armature", model.dof_armature)):
+        if (values[dofs] < 0).any():
+            yield f"{name} below 0 adds energy; give 0 or more"
+    if model.jnt_stiffness[j] < 0:
+        yield "stiffness below 0 adds energy; give 0 or more"
+    if model.jnt_limited[j] and _mixed(model.jnt_solref[j]):
+        yield _MIXED
     if model.jnt_actfrclimited[j]:
         yield "actuatorfrcrange is not simulated; use the actuator's forcerange"
     if model.jnt_actgravcomp[j]:
@@ -191,8 +200,16 @@ def _driven(model: mujoco.MjModel) -> Iterator[str]:
             yield f"{_at('actuator', model, a)}: acts on the free or ball joint {model.joint(joint).name!r}; act on a hinge or slide joint"
 
 
+def _constraints(model: mujoco.MjModel) -> Iterator[str]:
+    for eq in range(model.neq):
+        if _mixed(model.eq_solref[eq]):
+            yield f"{_at('equality', model, eq)}: {_MIXED}"
+
+
 def _collisions(model: mujoco.MjModel) -> Iterator[str]:
     for geom in range(model.ngeom):
+        if (model.geom_friction[geom] < 0).any():
+            yield f"geom '{geom_name(model, geom)}': friction below 0; give 0 or more"
         if model.geom_surfacevel[geom].any() or model.geom_adhesion[geom]:
             yield f"geom '{geom_name(model, geom)}': surface velocity and adhesion are not simulated; leave them out"
     if model.ngeom > MAX_GEOMS:
@@ -208,6 +225,10 @@ def _collisions(model: mujoco.MjModel) -> Iterator[str]:
                 )
         if pair.condim not in CONDIMS:
             yield f"contact '{pair_name(model, pair)}': condim={pair.condim} is not simulated; use {' or '.join(map(str, sorted(CONDIMS)))}"
+        if _mixed(pair.solref):
+            yield f"contact '{pair_name(model, pair)}': {_MIXED}"
+        if any(pair.solreffriction):
+            yield f"contact '{pair_name(model, pair)}': solreffriction is not simulated; friction follows solref"
         if pair.gap:
             yield f"contact '{pair_name(model, pair)}': gap is not simulated; set it to 0"
         if pair.explicit >= 0 and model.pair_adhesion[pair.explicit]:
@@ -239,8 +260,13 @@ _AFTER: tuple[Callable[[mujoco.MjModel], Iterator[str]], ...] = (
     _bodies,
     _joints,
     _driven,
+    _constraints,
     _collisions,
 )
+
+
+def _mixed(solref: Sequence[float] | np.ndarray) -> bool:
+    return bool((solref[0] > 0) != (solref[1] > 0))
 
 
 def _named(kind: str, element: object, index: int) -> str:

@@ -19,7 +19,7 @@ import mujoco
 import numpy as np
 
 from physics import gate, refusals
-from physics.fuse import Place, compose, fuse
+from physics.fuse import Place, fuse
 from physics.pairs import GeomPair, geom_pairs
 
 _VISUAL = ("_rgba", "_matid", "_group", "_user", "bvh", "_aabb")
@@ -144,7 +144,7 @@ def parsed(admitted: gate.Admitted) -> mujoco.MjSpec:
     """MuJoCo's own reading of an admitted scene."""
     try:
         spec = mujoco.MjSpec.from_string(admitted.text, assets=dict(admitted.files))
-    except (ValueError, mujoco.FatalError) as error:
+    except Exception as error:  # MuJoCo raises whatever its parser or compiler threw
         raise ValueError(_one_line(error)) from None
     spec.compiler.fusestatic = False  # we do it, and remember where every body went
     return spec
@@ -154,7 +154,7 @@ def compiled(spec: mujoco.MjSpec) -> mujoco.MjModel:
     """Compile, with MuJoCo's complaint as one sentence."""
     try:
         return spec.compile()
-    except (ValueError, mujoco.FatalError) as error:
+    except Exception as error:  # MuJoCo raises whatever its parser or compiler threw
         raise ValueError(_one_line(error)) from None
 
 
