@@ -60,7 +60,8 @@ class Scene:
     digest: str
     name: str = field(compare=False)
     xml: str = field(compare=False, repr=False)  # the fused scene as MJCF, six digits: to read, not to step
-    model: mujoco.MjModel = field(compare=False, repr=False)  # read-only; compiled here, from the fused scene
+    spec: mujoco.MjSpec = field(compare=False, repr=False)  # the fused scene, to copy and compile anew with other values
+    model: mujoco.MjModel = field(compare=False, repr=False)  # compiled from it; read-only
     bonds: tuple[Bond, ...] = field(compare=False)
     sensors: tuple[str, ...] = field(compare=False)
     contact_budget: int | None = field(compare=False)
@@ -121,6 +122,7 @@ def _build(admitted: gate.Admitted, contact_budget: int | None) -> Scene:
         digest=_digest(model, bonds, budget),
         name=admitted.name,
         xml=spec.to_xml(),
+        spec=spec,
         model=model,
         bonds=bonds,
         sensors=tuple(model.sensor(i).name or f"sensor{i}" for i in range(model.nsensor)),
