@@ -49,4 +49,29 @@ class Doctor:
         return doctor.examine(deadlock_s=self.deadlock_s, x64=self.x64)
 
 
-COMMANDS = {"claims": Claims, "doctor": Doctor}
+@dataclass(frozen=True, kw_only=True)
+class Inspect:
+    """Say what a scene holds, whether the engine honours all of it, and what a step costs on this machine."""
+
+    scene: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SCENE")]
+    """An MJCF file, or the name of a shipped scene."""
+    no_timing: bool = False
+    """Look only; compile and time nothing."""
+    x64: bool = False
+    """Time in float64 (also: HYBRIDWM_X64=1)."""
+
+    def run(self) -> int:
+        """Print what was found; 2 when the engine cannot honour the scene."""
+        from rich.console import Console
+
+        from hybridwm import runtime, versions
+        from physics.inspect import inspect
+
+        versions.require_engines()
+        runtime.prepare(x64=self.x64)
+        found = inspect(self.scene, timing=not self.no_timing)
+        Console(highlight=False).print(found.render())
+        return 0 if found.supported else 2
+
+
+COMMANDS = {"claims": Claims, "doctor": Doctor, "inspect": Inspect}

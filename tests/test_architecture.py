@@ -227,3 +227,19 @@ def test_lapack_is_found_however_deep(name):
 
 def test_plain_products_are_not_lapack():
     assert not lapack_primitives(jax.make_jaxpr(jax.vmap(lambda a: a @ a))(jnp.ones((4, 3, 3))))
+
+
+@pytest.mark.parametrize("name", ["arm", "glass", "pushed_box", "stacked_boxes"])
+def test_no_lapack_in_a_batched_rollout(name):
+    import physics
+
+    scene, worlds = physics.load_scene(name), 4
+    engine, params = physics.brax_engine(scene), jax.tree.map(jnp.asarray, physics.nominal(scene))
+    qpos, qvel = (jnp.repeat(jnp.asarray(x)[:, None], worlds, axis=1) for x in scene.home())
+    ctrls = jnp.zeros((3, scene.model.nu, worlds))
+
+    def effort(params, ctrls):
+        last, _ = engine.rollout(params, engine.init(params, qpos, qvel), ctrls)
+        return jnp.sum(last.qpos**2)
+
+    assert not lapack_primitives(jax.make_jaxpr(jax.grad(effort, argnums=(0, 1)))(params, ctrls))

@@ -105,6 +105,20 @@ def test_bad_input_to_a_study(hybridwm, own_study):
     assert "nowhere_study" in child.stderr
 
 
+def test_inspect(hybridwm, tmp_path):
+    child = hybridwm("inspect", "pendulum", "--no-timing")
+    assert child.returncode == 0, child.stderr
+    assert "scene pendulum" in child.stdout
+    (tmp_path / "tendon.xml").write_text(
+        "<mujoco><worldbody><body><joint name='j'/><geom size='.1'/></body></worldbody>"
+        "<tendon><fixed><joint joint='j' coef='1'/></fixed></tendon></mujoco>"
+    )
+    child = hybridwm("inspect", "tendon.xml", "--no-timing")
+    assert child.returncode == 2
+    assert "tendon" in child.stdout
+    assert one_sentence(hybridwm("inspect", "nowhere.xml"))
+
+
 @pytest.mark.parametrize("mishap", ["bug", "library"])
 def test_our_fault_is_one_sentence_and_a_log(mishap, hybridwm, own_study, tmp_path):
     child = hybridwm("run", "own", "--mishap", mishap, PYTHONPATH=own_study, TMPDIR=str(tmp_path))
