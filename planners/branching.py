@@ -163,7 +163,9 @@ def joint(
         result, _ = settle(problem, params, state, carry, seen.knots[node][..., None], seen.valid, tried,
                            forcing=forcing, schedule=schedule)  # fmt: skip
         if contingencies:
-            result = result._replace(contingency=_contingencies(problem, inner, params, later_key, state, carry, result))
+            result = result._replace(
+                contingency=_contingencies(problem, inner, params, later_key, state, carry, result)
+            )
         return result, carry._replace(knots=result.knots)
 
     def advance(carry: Carry, ctrl: jax.Array, steps: jax.Array | int) -> Carry:

@@ -54,9 +54,7 @@ def unit_score(problem: Problem, params: Params, state: Any, carry: Carry, z: ja
     return score(problem, params, state, ctrls)[0]
 
 
-def unit_gradient(
-    problem: Problem, params: Params, state: Any, carry: Carry, z: jax.Array
-) -> tuple[jax.Array, Score]:
+def unit_gradient(problem: Problem, params: Params, state: Any, carry: Carry, z: jax.Array) -> tuple[jax.Array, Score]:
     """dJ/dz `[K, nu, N]`, zero for samples that were lost or whose gradient is not finite; and their scores."""
 
     def total(z: jax.Array) -> tuple[jax.Array, Score]:

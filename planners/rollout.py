@@ -242,23 +242,28 @@ def _forced_gap(problem: Problem, forcing: Forcing, inside: jax.Array, outside: 
 
 
 def _over_devices(roll: Callable, devices: Sequence[jax.Device]) -> Callable:
-    """The same rollout with the sample axis cut into equal parts, one per device; every device gets all results.
+    """The same rollout with the sample axis cut into equal parts, one per device, where that comes out even.
 
-    Gathering before anything is summed keeps the outcome independent of the number of devices, bit for bit.
+    Every device holds all inputs, takes its part, and gets all results before anything is summed: so the outcome does
+    not depend on the number of devices, bit for bit.
     """
     mesh = Mesh(np.asarray(devices), ("samples",))
+    whole = PartitionSpec()
 
-    def last(leaf: Any) -> PartitionSpec:
-        return PartitionSpec(*[None] * (jnp.ndim(leaf) - 1), "samples")
+    def mine(leaf: jax.Array) -> jax.Array:
+        size = leaf.shape[-1] // len(devices)
+        return jax.lax.dynamic_slice_in_dim(leaf, jax.lax.axis_index("samples") * size, size, axis=leaf.ndim - 1)
+
+    def gather(leaf: jax.Array) -> jax.Array:
+        return jax.lax.all_gather(leaf, "samples", axis=leaf.ndim - 1, tiled=True)
+
+    def part(params: Params, states: Any, ctrls: jax.Array, forcing: Forcing | None) -> Any:
+        return jax.tree.map(gather, roll(params, jax.tree.map(mine, states), mine(ctrls), forcing))
 
     def sharded(params: Params, states: Any, ctrls: jax.Array, forcing: Forcing | None) -> Any:
-        def part(params: Params, states: Any, ctrls: jax.Array, forcing: Forcing | None) -> Any:
-            gather = lambda leaf: jax.lax.all_gather(leaf, "samples", axis=leaf.ndim - 1, tiled=True)  # noqa: E731
-            return jax.tree.map(gather, roll(params, states, ctrls, forcing))
-
-        whole = PartitionSpec()
-        specs = (whole, jax.tree.map(last, states), last(ctrls), whole)
-        return jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=whole, check_vma=False)(
+        if ctrls.shape[-1] % len(devices):
+            return roll(params, states, ctrls, forcing)
+        return jax.shard_map(part, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False)(
             params, states, ctrls, forcing
         )
 

@@ -22,7 +22,7 @@ def settle(
     carry: Carry,
     found: jax.Array,
     valid: jax.Array,
-    samples: int,
+    samples: int | jax.Array,
     *,
     doubt: jax.Array | bool = False,
     forcing: Forcing | None = None,
@@ -105,7 +105,10 @@ def _over_path(infos: Any, name: str, reduce: Any, default: float, dtype: Any) -
 def describe(problem: Problem, plan: Plan) -> list[str]:
     """A plan in sentences: its status, its cost, and every event with its time and probability."""
     status = Status(int(plan.status))
-    lines = [f"{status.name}: {status.sentence}", f"cost {float(plan.cost):.4g} (warm start {float(plan.cost_start):.4g})"]
+    lines = [
+        f"{status.name}: {status.sentence}",
+        f"cost {float(plan.cost):.4g} (warm start {float(plan.cost_start):.4g})",
+    ]
     for index, name in enumerate(problem.model.events):
         chance = float(plan.event_probability[index])
         time_s = (int(plan.event_step[index]) + 1) * problem.model.dt
