@@ -13,7 +13,7 @@ venv:
 	@sh .ci/venv
 
 demo: venv
-	$(BIN)/hybridwm doctor
+	$(BIN)/hybridwm run fidelity --quick --out runs/fidelity
 
 test: venv
 	$(BIN)/python -m pytest -m "not slow"
