@@ -1,13 +1,13 @@
 """Jointless bodies become part of the body that carries them.
 
-Brax links are joined by joints, so a body without one has no place there. For a moving body r and the bodies b fixed to it,
-each with mass m_b, centre c_b and inertia I_b about its centre, all in r's frame,
+Brax links are joined by joints, so a body without one has no place there. For a moving body r and the bodies b fixed
+to it, each with mass m_b, centre c_b and inertia I_b about its centre, all in r's frame,
 
     m = Σ m_b      c = Σ m_b c_b / m      I = Σ I_b + m_b (|d_b|² 1 − d_b d_bᵀ),   d_b = c_b − c.
 
-Geoms, sites and child bodies keep their place. What named a fused body is told the new one: welds and connects (with their
-anchors and relative pose), sensors of frames (through a site in the old frame), excludes (through explicit pairs where an
-exclude of the whole body would say too much). Bodies fixed in the world become part of the world.
+Geoms, sites and child bodies keep their place. What named a fused body is told the new one: welds and connects (with
+their anchors and relative pose), sensors of frames (through a site in the old frame), excludes (with explicit pairs
+where an exclude of the whole body would say too much). Bodies fixed in the world become part of the world.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BODIES = (mujoco.mjtObj.mjOBJ_BODY, mujoco.mjtObj.mjOBJ_XBODY)
 
 
 class Place(NamedTuple):
-    """A frame fixed to a moving body (or the world, body 0): `pos` [3] in m and `quat` [4] w first, in that body's frame."""
+    """A frame fixed to a moving body (or the world, body 0): `pos` [3] m, `quat` [4] w first, in its frame."""
 
     body: int
     pos: np.ndarray
@@ -105,7 +105,7 @@ def _pin_inertia(spec: mujoco.MjSpec, model: mujoco.MjModel, bodies: dict, place
 
 
 def _merge(model: mujoco.MjModel, parts: list[int], places: list[Place]) -> tuple[float, np.ndarray, np.ndarray]:
-    """Mass, centre and inertia [xx yy zz xy xz yz] about it of several bodies, in the frame of the one that carries them."""
+    """Mass, centre and inertia [xx yy zz xy xz yz] about it of several bodies, in the frame of their carrier."""
     poses = [compose(places[b].pos, places[b].quat, model.body_ipos[b], model.body_iquat[b]) for b in parts]
     masses = model.body_mass[parts]
     mass = masses.sum()
@@ -124,7 +124,7 @@ def _move_equalities(spec: mujoco.MjSpec, model: mujoco.MjModel, places: list[Pl
         one, two = (places[int(ids[eq.id])] for ids in (model.eq_obj1id, model.eq_obj2id))
         eq.name1, eq.name2 = names[int(model.eq_obj1id[eq.id])], names[int(model.eq_obj2id[eq.id])]
         if one.body == two.body:
-            raise ValueError(f"equality {eq.name!r}: its two ends are on one body ({eq.name1!r}); join two moving bodies")
+            raise ValueError(f"equality {eq.name!r}: its two ends are on one body ({eq.name1!r}); join two bodies")
         data = model.eq_data[eq.id].copy()
         if eq.type == mujoco.mjtEq.mjEQ_CONNECT:  # the anchor is given in body 1; MuJoCo finds it in body 2
             data[:3] = _point(one, data[:3])
@@ -142,9 +142,10 @@ def _move_sensors(spec: mujoco.MjSpec, model: mujoco.MjModel, bodies: dict, plac
             objtype, body = getattr(sensor, kind), ids.get(getattr(sensor, name), 0)
             if objtype not in _BODIES or places[body].body == body:
                 continue
-            if sensor.type in (mujoco.mjtSensor.mjSENS_SUBTREECOM,):
+            if sensor.type == mujoco.mjtSensor.mjSENS_SUBTREECOM:
+                fixed = model.body(body).name
                 raise ValueError(
-                    f"sensor {sensor.name!r}: subtreecom of the jointless body {model.body(body).name!r}; name a body with a joint"
+                    f"sensor {sensor.name!r}: subtreecom of {fixed!r}, which has no joint; name one that has"
                 )
             setattr(sensor, name, _frame_site(spec, model, bodies, body, centred=objtype == mujoco.mjtObj.mjOBJ_BODY))
             setattr(sensor, kind, mujoco.mjtObj.mjOBJ_SITE)

@@ -1,7 +1,7 @@
 """The gate for scene files: text from anywhere in, plain MJCF and the bytes it needs out, or one clear sentence.
 
-MuJoCo never sees the original: the text is parsed here, checked, includes are put in place, files are read (only from the
-scene's own folder) and renamed, and what goes on is written anew. So a parser's quirk cannot smuggle anything past the checks.
+MuJoCo never sees the original: the text is parsed here, checked, includes are put in place, files are read (only from
+the scene's own folder) and renamed, and what goes on is written anew: no quirk of a parser slips past the checks.
 """
 
 from __future__ import annotations
@@ -12,21 +12,17 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from importlib import resources
-from pathlib import Path, PurePosixPath
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import NamedTuple, NoReturn
 from xml.parsers import expat
 
-MAX_TEXT = 4_000_000  # bytes of one XML file
+from physics.files import MAX_PIXELS, MAX_TEXT, Files, read_text, rename_assets
+
 MAX_DEPTH = 100  # elements inside one another
 MAX_ELEMENTS = 5_000  # after every include and <replicate>
-MAX_FILES = 64
-MAX_FILE = 32_000_000  # bytes of all files together
-MAX_PIXELS = 4096  # width and height of a picture
 MAX_NAME = 200  # characters
 MAX_NUMBER = 1e12  # in size: squares and products stay finite, in single precision too
-
-_KINDS = {"mesh": (".obj", ".stl", ".msh"), "texture": (".png",), "hfield": (".png",)}
-_FILE_KEYS = ("file", "fileright", "fileleft", "fileup", "filedown", "filefront", "fileback")
 
 # Attributes that are words: "inf" and "nan" are names there, not numbers.
 _WORDS = re.compile(
@@ -80,21 +76,21 @@ def admit(source: str | Path) -> Admitted:
         text, folder, name = source, None, "scene"
     else:
         path = _locate(source)
-        text, folder, name = _read_text(path), path.parent, path.stem
+        text, folder, name = read_text(path), path.parent, path.stem
     root = _parse(text)
     if root.tag != "mujoco":
         raise ValueError(f"scene: the outermost element is <{root.tag[:40]}>; a scene is MJCF and begins with <mujoco>")
-    files = _Files(folder)
+    files = Files(folder)
     _include(root, files, depth=0)
     _check(root)
-    _rename_assets(root, files)
+    rename_assets(root, files)
     return Admitted(ET.tostring(root, encoding="unicode"), tuple(files.contents.items()), root.get("model") or name)
 
 
 # ---- where the text comes from ----
 
 
-def _scenes() -> resources.abc.Traversable:
+def _scenes() -> Traversable:
     return resources.files("physics") / "scenes"
 
 
@@ -114,65 +110,6 @@ def _locate(source: str | Path) -> Path:
     raise ValueError(
         f"scene {shown!r}: unknown; did you mean {near[0]!r}? (shipped: {', '.join(known)}; or give a path)"
     )
-
-
-def _read_text(path: Path) -> str:
-    content = _read(path, MAX_TEXT)
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"scene file {path.name!r}: not UTF-8 text") from None
-
-
-def _read(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(limit + 1)
-    except OSError as error:
-        raise ValueError(f"file {path.name!r}: cannot be read ({error.strerror})") from None
-    if len(content) > limit:
-        raise ValueError(f"file {path.name!r}: more than {limit:,} bytes")
-    return content
-
-
-class _Files:
-    """Files of one scene: only from its folder, only so many, only so large; each is read once."""
-
-    def __init__(self, folder: Path | None):
-        self.folder = folder
-        self.contents: dict[str, bytes] = {}  # by the name that MuJoCo will use
-        self._read = 0
-        self._left = MAX_FILE
-
-    def read(self, name: str) -> bytes:
-        """Bytes of a file named in the scene."""
-        self._read += 1
-        if self._read > MAX_FILES:
-            raise ValueError(f"file {name!r}: more than {MAX_FILES} files in one scene")
-        content = _read(self._inside(name), self._left)
-        self._left -= len(content)
-        return content
-
-    def _inside(self, name: str) -> Path:
-        if self.folder is None:
-            raise ValueError(
-                f"file {name[:80]!r}: a scene given as a string has no folder to read files from; save it and give its path"
-            )
-        folder = self.folder.resolve()
-        if not name or name.startswith(("/", "~")) or ".." in PurePosixPath(name).parts or re.search(r"[\\:\0]", name):
-            raise ValueError(
-                f"file {name[:80]!r}: only files inside the scene's folder are read (no absolute path, '..' or '~')"
-            )
-        try:
-            path = (folder / name).resolve()
-            inside, found = path.is_relative_to(folder), path.is_file()
-        except (OSError, RuntimeError):  # name too long, or links in a circle
-            inside, found = True, False
-        if not inside:
-            raise ValueError(f"file {name[:80]!r}: a link that leads out of the scene's folder")
-        if not found:
-            raise ValueError(f"file {name[:80]!r}: no such file in the scene's folder")
-        return path
 
 
 # ---- XML ----
@@ -213,7 +150,7 @@ def _parse(text: str) -> ET.Element:
     return builder.close()
 
 
-def _include(element: ET.Element, files: _Files, depth: int) -> None:
+def _include(element: ET.Element, files: Files, depth: int) -> None:
     """Put the content of every included file in the place of its <include>."""
     if depth > MAX_DEPTH:
         raise ValueError(f"scene: includes nested more than {MAX_DEPTH} deep")
@@ -281,47 +218,3 @@ def _numbers(value: str) -> Iterator[float]:
         except ValueError:
             if re.match(r"[+-]?(nan|inf)", token, re.IGNORECASE):  # as C reads "nan(0x1)" or "info"
                 yield math.nan
-
-
-# ---- files that the scene names ----
-
-
-def _rename_assets(root: ET.Element, files: _Files) -> None:
-    """Read every file an asset names, and let the asset name our copy of it."""
-    folders = _asset_folders(root)
-    for element in root.iter():
-        for key in [key for key in _FILE_KEYS if key in element.attrib]:
-            name = element.attrib[key]
-            suffix = PurePosixPath(name).suffix.lower()
-            if suffix not in _KINDS.get(element.tag, ()):
-                allowed = ", ".join(_KINDS.get(element.tag, ())) or "no files here"
-                raise ValueError(f"<{element.tag}> file {name[:80]!r}: not a kind of file that is read ({allowed})")
-            content = files.read(
-                str(PurePosixPath(folders.get(element.tag, ""), name)) if folders.get(element.tag) else name
-            )
-            if suffix == ".png":
-                _check_picture(name, content)
-            if "name" not in element.attrib and key == "file":
-                element.set("name", PurePosixPath(name).stem)
-            ours = f"file{len(files.contents)}{suffix}"
-            files.contents[ours] = content
-            element.set(key, ours)
-
-
-def _asset_folders(root: ET.Element) -> dict[str, str]:
-    """Folder of meshes and of textures, as <compiler> says; taken out of the tree."""
-    found: dict[str, str] = {}
-    for compiler in root.iter("compiler"):
-        if compiler.attrib.pop("strippath", "false") != "false":
-            raise ValueError("<compiler> strippath: not supported; write the files' names without their paths")
-        for key in ("assetdir", "meshdir", "texturedir"):
-            if key in compiler.attrib:
-                found[key] = compiler.attrib.pop(key)
-    meshes, textures = (found.get(key, found.get("assetdir", "")) for key in ("meshdir", "texturedir"))
-    return {"mesh": meshes, "hfield": meshes, "texture": textures}
-
-
-def _check_picture(name: str, content: bytes) -> None:
-    width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
-    if not content.startswith(b"\x89PNG\r\n\x1a\n") or not (0 < width <= MAX_PIXELS and 0 < height <= MAX_PIXELS):
-        raise ValueError(f"file {name[:80]!r}: not a PNG picture of at most {MAX_PIXELS} × {MAX_PIXELS}")

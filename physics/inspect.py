@@ -1,7 +1,7 @@
 """What a scene is, whether the engine can honour it, and what it costs on this machine.
 
-rows    at most: contacts × rows of their cone (1, or 4 pyramidal, or 3 elliptic) + one per limited joint + 6 per weld, 3 per connect
-plan    world-steps in 20 ms (a plan at 50 Hz) = samples × horizon
+Rows, at most: contacts × rows of their cone (1 without friction, 4 pyramidal, 3 elliptic), 1 per limited joint, 6 per
+weld, 3 per connect. A plan at 50 Hz has 20 ms = cost per world-step × samples × horizon.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def inspect(source: str | Path, *, worlds: int = 512, timing: bool = True) -> In
 
 
 def cost_us(scene: Scene, *, worlds: int = 512, steps: int = 25) -> float:
-    """µs per world-step of the engine: worlds near home under random controls, all devices of the process, median of five."""
+    """µs per world-step of the engine: worlds near home, random controls, all devices, median of five."""
     import jax
 
     from physics.engine import brax_engine

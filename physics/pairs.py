@@ -2,13 +2,13 @@
 
 A pair (i, j) of geoms may touch when
 
-    it is listed in <contact><pair>                                              (then with the pair's own parameters), or
+    it is listed in <contact><pair>, then with the pair's own parameters, or
     bodies:  not rigidly joined, not parent and child (unless the parent is fixed in the world), not excluded, and
     masks:   contype_i & conaffinity_j  |  contype_j & conaffinity_i  is not zero.
 
-Mixing: the geom with the higher `priority` decides; between equals condim and friction are the larger of the two, and with
-m = solmix_i / (solmix_i + solmix_j)  solimp = m·solimp_i + (1−m)·solimp_j, solref likewise; solref in the direct convention
-(negative stiffness and damping) takes the elementwise smaller. Margins and gaps add up.
+Mixing: the geom with the higher `priority` decides; between equals condim and friction are the larger of the two, and
+with m = solmix_i / (solmix_i + solmix_j)  solimp = m·solimp_i + (1−m)·solimp_j, solref likewise; solref in the direct
+form (−stiffness, −damping) takes the smaller, number by number. Margins and gaps add up.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the engine cannot honour, as data: each row looks at one kind of thing and says what is wrong and what to do instead.
+"""What the engine cannot honour: each row looks at one kind of thing and says what is wrong and what to do instead.
 
-`of_spec` is asked before MuJoCo compiles (some of these would make compiling slow or impossible), `of_model` after it, when every
-default and class is settled. Each answer is one sentence: the thing by name, the reason, the alternatives.
+`of_spec` is asked before MuJoCo compiles (some of these would make compiling slow or impossible), `of_model` after it,
+when every default and class is settled. Each answer is one sentence: the thing by name, the reason, the alternatives.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from physics.pairs import geom_name, geom_pairs, pair_name
 CONDIMS = frozenset({1, 3})
 COLLIDING = ("plane", "sphere", "capsule", "box")
 SENSORS = (
-    "jointpos jointvel actuatorpos actuatorvel framepos framequat framexaxis frameyaxis framezaxis framelinvel frameangvel subtreecom"
-).split()
+    *("jointpos", "jointvel", "actuatorpos", "actuatorvel", "subtreecom"),
+    *("framepos", "framequat", "framexaxis", "frameyaxis", "framezaxis", "framelinvel", "frameangvel"),
+)
 DYNAMICS = ("none", "integrator", "filter", "filterexact")
 MAX_GEOMS, MAX_BODIES, MAX_DOFS = 1000, 500, 200
 MAX_TIMESTEP_S = 0.1
 _SCALAR = (mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE)
 
-_MIXED = "solref mixes its two forms; give (time constant, damping ratio), both above 0, or (−stiffness, −damping), neither above 0"
+_MIXED = "solref mixes its two forms; give (time constant, damping ratio) above 0, or (−stiffness, −damping)"
 
 # Flags that leave the converged physics as it is.
 _HARMLESS_OFF = ("warmstart", "midphase", "nativeccd", "multiccd", "island", "sensor", "autoreset", "filterparent")
@@ -56,13 +57,13 @@ def _flexes(spec: mujoco.MjSpec) -> Iterator[str]:
 def _mocap(spec: mujoco.MjSpec) -> Iterator[str]:
     for i, body in enumerate(spec.bodies):
         if body.mocap:
-            yield f"{_named('body', body, i)}: mocap bodies are not simulated; give it slide joints with position actuators"
+            yield f"{_named('body', body, i)}: mocap bodies are not simulated; use joints with position actuators"
 
 
 def _equalities(spec: mujoco.MjSpec) -> Iterator[str]:
     for i, eq in enumerate(spec.equalities):
         if eq.type not in (mujoco.mjtEq.mjEQ_WELD, mujoco.mjtEq.mjEQ_CONNECT):
-            yield f"equality {eq.name or i!r}: {_word(eq.type)} constraints are not simulated; only weld and connect are"
+            yield f"{_named('equality', eq, i)}: {_word(eq.type)} is not simulated; only weld and connect are"
 
 
 def _actuators(spec: mujoco.MjSpec) -> Iterator[str]:
@@ -77,7 +78,8 @@ def _actuator(a: mujoco.MjsActuator) -> Iterator[str]:
     if _word(a.dyntype) not in DYNAMICS:
         yield f"dynamics '{_word(a.dyntype)}' is not simulated; only {', '.join(DYNAMICS)}"
     if _word(a.gaintype) not in ("fixed", "affine") or _word(a.biastype) not in ("none", "affine"):
-        yield f"gain '{_word(a.gaintype)}' with bias '{_word(a.biastype)}' is not simulated; use motor, position, velocity, or affine general"
+        gain, bias = _word(a.gaintype), _word(a.biastype)
+        yield f"gain '{gain}' with bias '{bias}' is not simulated; use motor, position, velocity or an affine general"
     if a.actlimited == mujoco.mjtLimited.mjLIMITED_TRUE or a.actrange[0] != a.actrange[1]:
         yield "actrange is not simulated; limit the control (ctrlrange) or the force (forcerange)"
     if a.actearly:
@@ -93,7 +95,7 @@ def _sensors(spec: mujoco.MjSpec) -> Iterator[str]:
         if _word(sensor.type) not in SENSORS:
             yield f"{_named('sensor', sensor, i)}: {_word(sensor.type)} is not computed; only {', '.join(SENSORS)}"
         if sensor.nsample or sensor.delay or any(sensor.interval):
-            yield f"{_named('sensor', sensor, i)}: delay and history are not simulated; leave out nsample, delay and interval"
+            yield f"{_named('sensor', sensor, i)}: delay is not simulated; leave out nsample, delay and interval"
         if sensor.cutoff:
             yield f"{_named('sensor', sensor, i)}: cutoff is not applied; leave it out"
 
@@ -140,7 +142,8 @@ def _flags(model: mujoco.MjModel) -> Iterator[str]:
     for bit in mujoco.mjtDisableBit.__members__.values():
         word = bit.name.removeprefix("mjDSBL_").lower()
         if model.opt.disableflags & bit.value and bit.name.startswith("mjDSBL_") and word not in _HARMLESS_OFF:
-            yield f"flag {word}='disable': not honoured; {'set gravity to 0 0 0' if word == 'gravity' else 'remove the flag'}"
+            instead = "set gravity to 0 0 0" if word == "gravity" else "remove the flag"
+            yield f"flag {word}='disable': not honoured; {instead}"
     for bit in mujoco.mjtEnableBit.__members__.values():
         word = bit.name.removeprefix("mjENBL_").lower()
         if model.opt.enableflags & bit.value and bit.name.startswith("mjENBL_") and word not in _HARMLESS_ON:
@@ -197,7 +200,7 @@ def _driven(model: mujoco.MjModel) -> Iterator[str]:
     for a in range(model.nu):
         joint = model.actuator_trnid[a, 0]
         if mujoco.mjtJoint(model.jnt_type[joint]) not in _SCALAR:
-            yield f"{_at('actuator', model, a)}: acts on the free or ball joint {model.joint(joint).name!r}; act on a hinge or slide joint"
+            yield f"{_at('actuator', model, a)}: acts on a free or ball joint; act on a hinge or slide joint"
 
 
 def _constraints(model: mujoco.MjModel) -> Iterator[str]:
@@ -219,12 +222,11 @@ def _collisions(model: mujoco.MjModel) -> Iterator[str]:
         for geom in {pair.geom1, pair.geom2} - blamed:
             if (kind := _word(mujoco.mjtGeom(model.geom_type[geom]))) not in COLLIDING:
                 blamed.add(geom)
-                yield (
-                    f"geom '{geom_name(model, geom)}': a colliding {kind} is not simulated; use {', '.join(COLLIDING)}, "
-                    "or make it visual only (contype='0' conaffinity='0')"
-                )
+                instead = f"use {', '.join(COLLIDING)}, or make it visual only (contype='0' conaffinity='0')"
+                yield f"geom '{geom_name(model, geom)}': a colliding {kind} is not simulated; {instead}"
         if pair.condim not in CONDIMS:
-            yield f"contact '{pair_name(model, pair)}': condim={pair.condim} is not simulated; use {' or '.join(map(str, sorted(CONDIMS)))}"
+            allowed = " or ".join(map(str, sorted(CONDIMS)))
+            yield f"contact '{pair_name(model, pair)}': condim={pair.condim} is not simulated; use {allowed}"
         if _mixed(pair.solref):
             yield f"contact '{pair_name(model, pair)}': {_MIXED}"
         if any(pair.solreffriction):
@@ -239,7 +241,7 @@ def _finite(model: mujoco.MjModel) -> Iterator[str]:
     for name in dir(model):
         value = getattr(model, name, None) if not name.startswith("_") else None
         if isinstance(value, np.ndarray) and value.dtype.kind == "f" and not np.isfinite(value).all():
-            yield f"scene: {name} of the compiled model is not finite; some size, mass or time in it is far out of range"
+            yield f"scene: {name} of the compiled model is not finite; some number in it is far out of range"
             return
 
 

@@ -1,8 +1,8 @@
 """A scene: MJCF through one gate, jointless bodies fused, breakable bonds and a contact budget declared.
 
-    <equality><weld name="stem" body1="a" body2="b"/></equality>            a named weld or connect is a bond that may break
-    <custom><numeric name="bond:stem" data="40 0.6"/></custom>              its nominal strength: force in N, torque in N m
-    <custom><numeric name="contact_budget" data="12"/></custom>             keep the 12 deepest contacts of each pair list
+    <equality><weld name="stem" body1="a" body2="b"/></equality>   a named weld or connect is a bond that may break
+    <custom><numeric name="bond:stem" data="40 0.6"/></custom>     its nominal strength: force in N, torque in N m
+    <custom><numeric name="contact_budget" data="12"/></custom>    keep the 12 deepest contacts of each pair list
 
 What the engine cannot honour is refused by name, with the reason; nothing is dropped silently.
 """
@@ -60,7 +60,7 @@ class Scene:
     digest: str
     name: str = field(compare=False)
     xml: str = field(compare=False, repr=False)  # the fused scene as MJCF, six digits: to read, not to step
-    spec: mujoco.MjSpec = field(compare=False, repr=False)  # the fused scene, to copy and compile anew with other values
+    spec: mujoco.MjSpec = field(compare=False, repr=False)  # the fused scene, to copy and compile anew
     model: mujoco.MjModel = field(compare=False, repr=False)  # compiled from it; read-only
     bonds: tuple[Bond, ...] = field(compare=False)
     sensors: tuple[str, ...] = field(compare=False)
@@ -69,7 +69,7 @@ class Scene:
     places: dict[str, Place] = field(compare=False, repr=False)
 
     def body(self, name: str) -> Place:
-        """Where the MJCF's body `name` is: the moving body that carries it (0: the world), and its pose in that body."""
+        """Where a body of the MJCF is: the moving body that carries it (0: the world), and its pose in that body."""
         if name not in self.places:
             raise ValueError(f"body {name!r}: not in scene {self.name!r}{_nearest(name, self.places)}")
         return self.places[name]
@@ -91,8 +91,8 @@ class Scene:
 def load_scene(source: str | Path, *, contact_budget: int | None = None) -> Scene:
     """Load a scene: the path of a MJCF file, MJCF as a string, or the name of a shipped scene.
 
-    `contact_budget` keeps only that many contacts (the deepest) of each list of pairs; None keeps all, or what the MJCF says.
-    Equal content gives the same object. Raises ValueError, in one sentence, for what is not a scene or cannot be honoured.
+    `contact_budget` keeps only the deepest so many contacts of each list of pairs; None: what the MJCF says, or all.
+    Equal content gives the same object. Raises ValueError, in one sentence, for what is no scene or cannot be honoured.
     """
     if contact_budget is not None and (not isinstance(contact_budget, int) or contact_budget < 1):
         raise ValueError(

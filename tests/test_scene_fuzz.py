@@ -37,6 +37,13 @@ def outcome(source):
         return sentence
 
 
+def refusal(source):
+    """The sentence; a scene is a failure."""
+    sentence = outcome(source)
+    assert isinstance(sentence, str)
+    return sentence
+
+
 def nested(tag, depth):
     return f"<{tag}>" * depth + f"</{tag}>" * depth
 
@@ -92,11 +99,11 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bomb(name):
-    assert isinstance(outcome(BOMBS[name]), str)
+    assert refusal(BOMBS[name])
 
 
 def test_nearest_name():
-    assert "did you mean 'pushed_box'" in outcome("pushed_bx")
+    assert "did you mean 'pushed_box'" in refusal("pushed_bx")
 
 
 # ---- files ----
@@ -139,32 +146,33 @@ def test_files_inside_the_folder_are_read(folder):
 @pytest.mark.parametrize(
     "file",
     [
-        "../secret.xml", "parts/../../secret.xml", "/etc/passwd", "~/secret.xml", "link.xml", "out/secret.xml", "circle.xml",
-        "loop.xml", "big.xml", "latin.xml", "pipe.xml", "parts", "", ".", "none.xml", "C:\\secret.xml", "..\\secret.xml",
-        "a" * 5000, "\u0000", "file:///etc/passwd",
+        "../secret.xml", "parts/../../secret.xml", "/etc/passwd", "~/secret.xml", "link.xml", "out/secret.xml",
+        "circle.xml", "loop.xml", "big.xml", "latin.xml", "pipe.xml", "parts", "", ".", "none.xml", "C:\\secret.xml",
+        "..\\secret.xml", "a" * 5000, "\u0000", "file:///etc/passwd",
     ],
 )  # fmt: skip
 def test_files_outside_or_broken_are_refused(folder, file):
     if "\0" not in file:
-        assert isinstance(outcome(written(folder, f'<mujoco><include file="{file}"/></mujoco>')), str)
+        assert refusal(written(folder, f'<mujoco><include file="{file}"/></mujoco>'))
     mesh = f'<mujoco><asset><mesh name="m" file="{file}"/></asset><worldbody>{BODY}</worldbody></mujoco>'
-    assert isinstance(outcome(written(folder, mesh)), str)
+    assert refusal(written(folder, mesh))
 
 
 @pytest.mark.parametrize("folders", ['meshdir="/etc"', 'meshdir=".."', 'assetdir="~"', 'meshdir="out"'])
 def test_asset_folders_stay_inside(folder, folders):
-    text = f'<mujoco><compiler {folders}/><asset><mesh name="m" file="passwd.obj"/></asset><worldbody>{BODY}</worldbody></mujoco>'
-    assert isinstance(outcome(written(folder, text)), str)
+    mesh = '<asset><mesh name="m" file="passwd.obj"/></asset>'
+    text = f"<mujoco><compiler {folders}/>{mesh}<worldbody>{BODY}</worldbody></mujoco>"
+    assert refusal(written(folder, text))
 
 
 def test_a_string_has_no_folder(folder):
     text = '<mujoco><include file="parts/ball.xml"/></mujoco>'
-    assert "no folder" in outcome(text)
+    assert "no folder" in refusal(text)
 
 
 def test_too_many_files(folder):
     text = "<mujoco><worldbody>" + '<include file="parts/ball.xml"/>' * 100 + "</worldbody></mujoco>"
-    assert "files in one scene" in outcome(written(folder, text))
+    assert "files in one scene" in refusal(written(folder, text))
 
 
 def chunk(kind, body):
@@ -175,7 +183,7 @@ def test_picture_bomb(folder):
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0))
     (folder / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
     text = f'<mujoco><asset><texture name="t" type="2d" file="bomb.png"/></asset><worldbody>{BODY}</worldbody></mujoco>'
-    assert "4096" in outcome(written(folder, text))
+    assert "4096" in refusal(written(folder, text))
 
 
 @calm
@@ -228,7 +236,7 @@ def test_a_number_that_is_none_is_refused(name, seed, number):
     words = element.attrib[key].split()
     words[rng.randrange(len(words))] = number
     element.set(key, " ".join(words))
-    assert "finite" in outcome(ET.tostring(root, encoding="unicode"))
+    assert "finite" in refusal(ET.tostring(root, encoding="unicode"))
 
 
 def mutated(text, rng):
