@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from planners.knots import at_time
 from planners.mpc import Controller
 
 

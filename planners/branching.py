@@ -3,14 +3,14 @@
     min over sigma, u of J(u | sigma),   sigma_e in {never, interval 0 .. I-1}
     s.t. P(e inside its interval) >= 1 - delta,   P(e elsewhere) <= delta                     (hazard consistency)
 
-The tree: its root is "nothing happens"; a child adds one event later than all of its parent's (in the order of interval,
-then of event), so every schedule is exactly one node, and what happens before the added interval is the same in both.
+The tree: its root is "nothing happens"; a child adds one event later than all of its parent's (ordered by interval,
+then event), so every schedule is exactly one node, and what happens before the added interval is the same in both.
 Hence the cost that the parent's search could not avoid up to there, plus a bound on the cost still to come, bounds the
 child and everything below it:  min_u sum_{t < start(child)} l(x_t, u_t) + bound(x).  The search visits the nodes of
 lowest bound first, a batch at a time, and drops those whose bound exceeds the best consistent plan known. Bounds need
 costs that are not negative. The minimum is taken over the samples seen, so it is lowered by `slack`.
 
-Events are forced only as far as needed: inside its interval an event is free until the last step, which makes it happen.
+Events are forced only as far as needed: inside its interval an event is free until the last step, which forces it.
 Legend: L nodes, E events, I intervals, B branches per batch, H horizon, K knots, nu controls, M members.
 """
 
@@ -27,7 +27,7 @@ from planners import knots as splines
 from planners import warmstart
 from planners.problem import Contingency, Params, Plan, Planner, Problem, check_problem, event_index
 from planners.rollout import Forcing, finite
-from planners.sampling import Rule, cem_rule, coloured, explore
+from planners.sampling import cem_rule, coloured, explore
 from planners.verdict import settle
 from planners.warmstart import Carry
 

@@ -3,7 +3,8 @@
     z <- clip(z - a_i m / (sqrt(v) + eps), -1, 1)          Adam on unit knots, the step a_i falling to zero (cosine)
 
 The mixture is CEM whose elites take a few gradient steps before the
-mean moves; there a wrong gradient only makes poor candidates, so it needs no guard. Legend: K knots, N starts, nu controls.
+mean moves; there a wrong gradient only makes poor candidates, so it needs no guard.
+Legend: K knots, N starts, nu controls.
 """
 
 from typing import Any, NamedTuple

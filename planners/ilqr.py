@@ -2,10 +2,10 @@
 
     Q_x  = l_x + A' V_x            Q_u  = l_u + B' V_x
     Q_xx = l_xx + A' V_xx A        Q_ux = l_ux + B' V_xx A        Q_uu = l_uu + B' V_xx B + mu I
-    k = argmin over low <= u + k <= high of  k' Q_uu k / 2 + Q_u' k,      K = -Q_uu^-1 Q_ux on the controls that are free
-    u <- clip(u + alpha k + K (x - x_old))                                the best alpha of a few, if it is an improvement
+    k = argmin over low <= u + k <= high of  k' Q_uu k / 2 + Q_u' k,      K = -Q_uu^-1 Q_ux on the free controls
+    u <- clip(u + alpha k + K (x - x_old))                                the best alpha of a few, if it improves
 
-A = df/dx, B = df/du. Where the cost is a sum of squares, l_xx, l_ux, l_uu are Gauss-Newton's 2 J' J, else true Hessians.
+A = df/dx, B = df/du. Where the cost is a sum of squares, its second derivatives are Gauss-Newton's 2 J' J, else exact.
 x is the vector of all floats of the state; other leaves (bonds, counters) are constants along the present plan. Event
 rules do not enter the derivatives, but they do enter the choice of alpha. Legend: H horizon, nx, nu, L step sizes.
 """

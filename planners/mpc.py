@@ -1,9 +1,9 @@
 """The receding horizon: plan, use the first control, move on; always in time, always with an answer.
 
-    step(observation, t):   x(t) -> x(t + latency) by the model -> rounds of plan() while the next one is expected to end
+    step(observation, t):   x(t) -> x(t + latency) by the model -> rounds of plan() while the next is expected to end
                             before the budget does -> the control for t + latency
 
-The ladder when planning fails: best plan so far -> previous plan, shifted -> last control held -> zero (or nearest to it).
+The ladder when planning fails: best plan so far -> previous plan, shifted -> last control held -> the one nearest zero.
 `Controller` is for whoever runs a loop of their own; `run` runs one over a `Plant`; `simulate` is the same as one pure
 scan. Times are in seconds, on the caller's clock. Legend: H horizon, nu controls.
 """

@@ -43,7 +43,7 @@ class Model(NamedTuple):
     step(params, state, ctrl) -> (state, info), with `info` an `Info`, any record with some of its names, or None.
     A model with `events` also takes `forced`, int8 `[E, N]`: -1 the model decides, 0 must hold, 1 happens now;
     forcing an event that has already happened changes nothing. Randomness lives in the state (common random numbers).
-    rollout(params, state, ctrls `[H, nu, N]`, forced `[H, E, N]` | None) -> (states, infos) replaces the scan over step.
+    rollout(params, state, ctrls `[H, nu, N]`, forced `[H, E, N]` | None) -> (states, infos) replaces a scan over step.
     """
 
     step: Callable[..., tuple[Any, Any]]
@@ -152,7 +152,7 @@ class Status(IntEnum):
 _SENTENCES = {
     Status.OK: "The predicted plan meets the goal, the constraints and the events.",
     Status.DEADLINE: "Time ran out before a round of the search could end; the best plan known so far goes on.",
-    Status.INFEASIBLE: "No plan was found that meets the goal, the constraints and the events; this is the nearest one.",
+    Status.INFEASIBLE: "No plan was found that meets goal, constraints and events; this is the nearest one.",
     Status.DEGRADED: "The plan can be used, but most samples were lost, the gradient was wrong, or the check failed.",
     Status.NONFINITE_INPUT: "The state or the goal holds a number that is not finite; the previous plan goes on.",
     Status.FALLBACK: "Every sample failed; the previous plan goes on, or the last control is held.",

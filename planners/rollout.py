@@ -244,8 +244,8 @@ def _forced_gap(problem: Problem, forcing: Forcing, inside: jax.Array, outside: 
 def _over_devices(roll: Callable, devices: Sequence[jax.Device]) -> Callable:
     """The same rollout with the sample axis cut into equal parts, one per device, where that comes out even.
 
-    Every device holds all inputs, takes its part, and gets all results before anything is summed: so the outcome does
-    not depend on the number of devices, bit for bit.
+    Every device holds all inputs, takes its part, and gets all results before anything is summed: so the scores do not
+    depend on the number of devices, bit for bit.
     """
     mesh = Mesh(np.asarray(devices), ("samples",))
     whole = PartitionSpec()

@@ -4,10 +4,10 @@
     J_n = J(z_n), infinite where the sample was lost
 
     predictive sampling    mean <- z_argmin J                               (Howell et al. 2022, 2212.00541)
-    CEM                    mean, std <- those of the elites                 (Rubinstein 1999; noise of colour b: 2008.06389)
+    CEM                    mean, std <- those of the elites                 (Rubinstein 1999; coloured: 2008.06389)
     MPPI                   mean <- sum_n w_n z_n,  w = softmax(-J / t)      (Williams et al. 2016, 1509.01149)
     annealed MPPI          the same, with noise that shrinks from iteration to iteration and towards the present
-                                                                            (diffusion-style, Xue et al. 2024, 2409.15610)
+                                                                            (diffusion-style: 2409.15610)
 
 The temperature t is a share of (mean J - min J), so no rule depends on the unit of the cost. Lost samples never enter a
 sum: they are replaced before it, so what they hold cannot matter. Legend: K knots, N samples, nu controls.
@@ -200,7 +200,7 @@ def annealed_mppi(
     cooling: float = 0.1,
     depth: float = 0.5,
 ) -> Planner:
-    """MPPI whose noise falls to `cooling` of itself in the last iteration; the first knot gets `depth` of the last's."""
+    """MPPI whI whose noise ends at `cooling` times where it began; the first knot gets `depth` times the last one's."""
     count = problem.spline.count
     along = depth ** (1 - np.arange(count) / max(count - 1, 1))
 
@@ -213,6 +213,7 @@ def annealed_mppi(
 
 
 def as_it_is(index: jax.Array, std: jax.Array) -> jax.Array:
+    """The spread of rules that keep their standard deviation in `std` itself."""
     return std
 
 
@@ -225,12 +226,14 @@ def cem_rule(elites: int, std_min: float, colour: np.ndarray | None) -> Rule:
         order = jnp.argsort(cost, stable=True)[:elites]
         chosen, counts = z[..., order], valid[order]
         mean = masked_mean(chosen, counts)
-        return mean, jnp.maximum(jnp.sqrt(masked_mean((chosen - mean[..., None]) ** 2, counts)), std_min)
+        variance = masked_mean((chosen - mean[..., None]) ** 2, counts)
+        return mean, jnp.maximum(jnp.sqrt(variance), std_min)
 
     return Rule(as_it_is, update, colour)
 
 
 def path_integral(temperature: float, shrink: float) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """The update of MPPI; `shrink` multiplies std."""
     if not temperature > 0:
         raise ValueError(f"the temperature must be positive, got {temperature}")
 

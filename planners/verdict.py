@@ -28,9 +28,10 @@ def settle(
     forcing: Forcing | None = None,
     schedule: jax.Array | None = None,
 ) -> tuple[Plan, jax.Array]:
-    """(plan, whether it meets what was asked) from knots `found` `[K, nu, C]`, best guess first, and the (mended) warm start in `carry`.
+    """(plan, whether it meets what was asked), chosen among knots `[K, nu, C]` and the mended warm start in `carry`.
 
-    valid of `samples` counted in the search; `doubt` says that something in it went wrong, though not all.
+    found: best guess first, returned if nothing can be checked. valid of `samples` counted in the search; `doubt` says
+    that something in it went wrong, though not all.
     """
     lost = valid == 0
     knots = jnp.concatenate([jnp.where(lost, carry.knots[..., None], found), carry.knots[..., None]], axis=-1)

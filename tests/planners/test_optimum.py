@@ -1,0 +1,146 @@
+"""Known optima: double integrator and linearised cart-pole against the Riccati solution; swing-ups that must succeed."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toys import Linear, Swing, cartpole_problem, linear_problem, pendulum_problem
+
+from planners.gradient import adam, mixture
+from planners.ilqr import ilqr
+from planners.knots import hold, linear
+from planners.mpc import simulate
+from planners.problem import Params, Planner, Problem, strong
+from planners.sampling import annealed_mppi, cem, mppi, predictive_sampling
+
+HORIZON, DT = 25, 0.05
+GRADIENT, SAMPLING = 1.01, 1.05
+
+
+def double_integrator() -> tuple[Params, np.ndarray]:
+    """Two states, and two idle ones to keep the shape of the cart-pole: one compilation serves both."""
+    a, b = np.eye(4), np.zeros(4)
+    a[0, 1], b[:2] = DT, (DT**2 / 2, DT)
+    q, q_end = np.array([1, 0.1, 0, 0]), np.array([10, 5, 0, 0])
+    return linear_params(a, b, q, 0.05, q_end), np.array([1.0, 0.5, 0, 0])
+
+
+def linearised_cartpole() -> tuple[Params, np.ndarray]:
+    """Cart 1 kg, pole 0.1 kg at 0.5 m, upright; unstable."""
+    continuous = np.zeros((4, 4))
+    continuous[0, 2] = continuous[1, 3] = 1
+    continuous[2, 1], continuous[3, 1] = -0.1 * 9.81, 1.1 * 9.81 / 0.5
+    force = np.array([0, 0, 1.0, -2.0])
+    return (
+        linear_params(np.eye(4) + DT * continuous, DT * force, np.array([1, 5, 0.1, 0.1]), 0.01, np.array([5, 40, 3, 5])),
+        np.array([0.2, 0.15, 0.0, 0.0]),
+    )
+
+
+def linear_params(a: np.ndarray, b: np.ndarray, q: np.ndarray, r: float, q_end: np.ndarray) -> Params:
+    goal = (np.sqrt(q), np.sqrt([r]), np.sqrt(q_end))
+    return strong(jax.tree.map(np.float32, Params(Linear(a, b), goal)))
+
+
+def riccati_cost(params: Params, x: np.ndarray) -> float:
+    a, b = (np.asarray(part, np.float64) for part in params.model)
+    q, r, p = (np.diag(np.asarray(part, np.float64) ** 2) for part in params.goal)
+    b = b[:, None]
+    for _ in range(HORIZON):
+        gain = np.linalg.solve(r + b.T @ p @ b, b.T @ p @ a)
+        p = q + a.T @ p @ (a - b @ gain)
+    return float(x @ p @ x)
+
+
+def linear_planners() -> dict[str, tuple[Planner, float]]:
+    curve, steps = linear_problem(linear(HORIZON, 9)), linear_problem(hold(HORIZON))
+    return {
+        "predictive_sampling": (predictive_sampling(curve, samples=256, iterations=120, std=0.3, shrink=0.95), SAMPLING),
+        "cem": (cem(curve, samples=256, iterations=30, elites=20, std_min=1e-3), SAMPLING),
+        "mppi": (mppi(curve, samples=256, iterations=60, std=0.3, shrink=0.92), SAMPLING),
+        "annealed_mppi": (annealed_mppi(curve, samples=256, iterations=60, std=0.3, cooling=0.01), SAMPLING),
+        "mixture": (mixture(curve, samples=64, iterations=20, std_min=1e-3), SAMPLING),
+        "adam": (adam(steps, starts=1, iterations=400, step=0.05), GRADIENT),
+        "ilqr": (ilqr(steps, iterations=3), GRADIENT),
+    }
+
+
+@pytest.mark.parametrize("name", linear_planners())
+def test_linear_optimum(name: str) -> None:
+    planner, allowed = linear_planners()[name]
+    plan = jax.jit(planner.plan)
+    for make in (double_integrator, linearised_cartpole):
+        params, x = make()
+        result, _ = plan(params, jax.random.key(0), strong(x.astype(np.float32)), strong(planner.init()))
+        best = riccati_cost(params, x)
+        assert best * 0.999 <= float(result.cost) <= best * allowed, (make.__name__, float(result.cost) / best)
+
+
+def test_ilqr_without_residuals_uses_the_exact_hessian() -> None:
+    problem = linear_problem(hold(HORIZON))
+    planner = ilqr(problem._replace(cost=problem.cost._replace(residual=None, terminal_residual=None)), iterations=3)
+    params, x = linearised_cartpole()
+    result, _ = jax.jit(planner.plan)(params, jax.random.key(0), strong(x.astype(np.float32)), strong(planner.init()))
+    assert float(result.cost) <= riccati_cost(params, x) * GRADIENT
+
+
+SWINGS = {"pendulum": pendulum_problem, "cartpole": cartpole_problem}
+SWINGERS: dict[str, Any] = {
+    "cem": partial(cem, samples=128, iterations=4),
+    "mppi": partial(mppi, samples=128, iterations=4),
+    "mixture": partial(mixture, samples=64, iterations=3),
+}
+
+
+def solved_share(problem: Problem, planner: Planner, starts: int, seconds: float) -> float:
+    """Share of random starts from which the pole stays within 0.1 rad of upright for the last second."""
+    rng = np.random.default_rng(0)
+    first = Swing(*(np.float32(rng.uniform(-0.5, 0.5, starts)) for _ in range(4)))
+    moving = float(problem.model.ctrl_max[0] > 10)  # the pendulum has no cart
+    angle = np.float32(rng.uniform(-np.pi, np.pi, starts))
+    first = Swing(first.pos * np.float32(moving), angle, first.vel * np.float32(moving), first.rate)
+    steps = round(seconds / problem.model.dt)
+    loop = jax.vmap(partial(simulate, problem, planner, Params(), steps=steps))
+    states, ctrls, _ = jax.jit(loop)(jax.random.split(jax.random.key(0), starts), strong(first))
+    assert np.all(np.abs(ctrls) <= np.asarray(problem.model.ctrl_max, np.float32))
+    last = np.asarray(states.angle)[:, -round(1 / problem.model.dt) :]
+    off = np.abs((last + np.pi) % (2 * np.pi) - np.pi).max(axis=1)
+    return float(np.mean(off < 0.1))
+
+
+@pytest.mark.parametrize(("scene", "name"), [("pendulum", "mppi"), ("cartpole", "cem")])
+def test_swing_up(scene: str, name: str) -> None:
+    problem = SWINGS[scene]()
+    assert solved_share(problem, SWINGERS[name](problem), starts=4, seconds=5) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scene", SWINGS)
+@pytest.mark.parametrize("name", SWINGERS)
+def test_swing_up_from_fifty_starts(scene: str, name: str) -> None:
+    problem = SWINGS[scene]()
+    assert solved_share(problem, SWINGERS[name](problem), starts=50, seconds=6) >= 0.98
+
+
+def test_a_wrong_gradient_is_refused() -> None:
+    """The model lies about its derivative: the guard must see it, sample instead, and say so."""
+    params, x = double_integrator()
+    problem = linear_problem(linear(HORIZON, 9))
+
+    @jax.custom_jvp
+    def lie(ctrl: jax.Array) -> jax.Array:
+        return ctrl
+
+    lie.defjvp(lambda primals, tangents: (primals[0], -40 * tangents[0]))
+    step = problem.model.step
+    wrong = problem._replace(model=problem.model._replace(step=lambda p, s, u: step(p, s, lie(u))))
+    blind = problem._replace(model=problem.model._replace(step=lambda p, s, u: step(p, s, jax.lax.stop_gradient(u))))
+    for lying in (wrong, blind):
+        planner = adam(lying, iterations=40, samples=128)
+        plan, _ = jax.jit(planner.plan)(params, jax.random.key(0), jnp.asarray(x, jnp.float32), strong(planner.init()))
+        assert int(plan.samples) == 10 * 128
+        assert int(plan.status) == 3
+        assert float(plan.cost) < 0.5 * float(plan.cost_start)
