@@ -51,9 +51,17 @@ def _pin_inertias(spec: mujoco.MjSpec, model: mujoco.MjModel) -> None:
 
 def _write(spec: mujoco.MjSpec, params: Params) -> None:
     for body in spec.bodies[1:]:
-        body.mass, body.inertia, body.ipos = params.body_mass[body.id], params.body_inertia[body.id], params.body_ipos[body.id]
+        body.mass, body.inertia, body.ipos = (
+            params.body_mass[body.id],
+            params.body_inertia[body.id],
+            params.body_ipos[body.id],
+        )
     for geom in spec.geoms:
-        geom.friction, geom.solref, geom.size = params.geom_friction[geom.id], params.geom_solref[geom.id], params.geom_size[geom.id]
+        geom.friction, geom.solref, geom.size = (
+            params.geom_friction[geom.id],
+            params.geom_solref[geom.id],
+            params.geom_size[geom.id],
+        )
     for actuator in spec.actuators:
         factor = params.actuator_gain[actuator.id]
         actuator.gainprm, actuator.biasprm = factor * np.array(actuator.gainprm), factor * np.array(actuator.biasprm)
@@ -68,6 +76,8 @@ def _refuse_bad(params: Params, scene: Scene) -> None:
     values: dict[str, Any] = params._asdict()
     for name, shape in shapes.items():
         if values[name].shape != shape:
-            raise ValueError(f"params.{name} has shape {values[name].shape}: one world of scene {scene.name!r} has {shape}")
+            raise ValueError(
+                f"params.{name} has shape {values[name].shape}: one world of scene {scene.name!r} has {shape}"
+            )
         if name != "bond_strength" and not np.isfinite(values[name]).all():
             raise ValueError(f"params.{name} holds a number that is not finite")

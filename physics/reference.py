@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import mujoco
 import numpy as np
+from numpy.typing import ArrayLike
 
 from physics.bonds import FAR, between, depth, forgive, pieces, quat_product, shift, weld_torque
 from physics.recompile import Edit, recompile
 from physics.scene import Scene
-from physics.trajectories import Trajectories, run
 from physics.types import Params, State
 
 _NO_PAIR = np.iinfo(np.int32).max  # sorts last in the list of excluded pairs, and names no bodies
@@ -40,10 +40,23 @@ class Contacts(NamedTuple):
     impulse: np.ndarray  # [nc 3] N s along the rows of the frame, as felt by the second body
 
 
+class Trajectories(NamedTuple):
+    """H steps of W worlds, the start included: time in front, worlds last."""
+
+    time: np.ndarray  # [H+1 W] s
+    qpos: np.ndarray  # [H+1 nq W]
+    qvel: np.ndarray  # [H+1 nv W]
+    act: np.ndarray  # [H+1 na W]
+    sensors: np.ndarray  # [H ns W] as MuJoCo reads them while it takes the (last fine) step
+    steps: np.ndarray  # [W] steps that went well; after one that did not, the world stands still
+
+
 class Reference:
     """One world of a scene in MuJoCo C; `rollout` runs many on all cores."""
 
-    def __init__(self, scene: Scene, *, params: Params | None = None, substeps: int = 1, edits: Sequence[Edit] = ()) -> None:
+    def __init__(
+        self, scene: Scene, *, params: Params | None = None, substeps: int = 1, edits: Sequence[Edit] = ()
+    ) -> None:
         if substeps < 1:
             raise ValueError(f"substeps={substeps!r}: give a whole number of at least 1")
         self.scene, self.substeps = scene, substeps
@@ -57,12 +70,12 @@ class Reference:
 
     def reset(
         self,
-        qpos: np.ndarray,
-        qvel: np.ndarray,
-        intact: np.ndarray | None = None,
+        qpos: ArrayLike,
+        qvel: ArrayLike,
+        intact: ArrayLike | None = None,
         *,
-        act: np.ndarray | None = None,
-        apart: np.ndarray | None = None,
+        act: ArrayLike | None = None,
+        apart: ArrayLike | None = None,
     ) -> None:
         """Stand at qpos [nq], qvel [nv] at time 0; bonds are as the scene has them unless intact [nb] says otherwise."""
         model, data = self.model, self.data
@@ -79,10 +92,14 @@ class Reference:
         """Break one bond, for good (until the next reset)."""
         self._hold(np.where(np.arange(len(self.intact)) == bond, 0.0, self.intact))
 
-    def step(self, ctrl: np.ndarray, wrench: np.ndarray | None = None) -> State:
-        """One control step: ctrl [nu], and wrench [nv] as generalized force (N, N m), held over the fine steps."""
-        self.data.ctrl[:] = checked(ctrl, "ctrl", self.model.nu)
-        self.data.qfrc_applied[:] = 0.0 if wrench is None else checked(wrench, "wrench", self.model.nv)
+    def step(self, ctrl: ArrayLike, *, force: ArrayLike | None = None, wrench: ArrayLike | None = None) -> State:
+        """One control step: ctrl [nu], a generalized force [nv] and a wrench [B 6] on the bodies' centres of mass are held."""
+        model, data = self.model, self.data
+        data.ctrl[:] = checked(ctrl, "ctrl", model.nu)
+        data.qfrc_applied[:] = 0.0 if force is None else checked(force, "force", model.nv)
+        data.xfrc_applied[:] = (
+            0.0 if wrench is None else checked(np.reshape(wrench, -1), "wrench", 6 * model.nbody).reshape(-1, 6)
+        )
         with quiet():
             for _ in range(self.substeps):
                 self.fine_step()
@@ -90,20 +107,22 @@ class Reference:
 
     def rollout(
         self,
-        qpos: np.ndarray,
-        qvel: np.ndarray,
-        ctrl: np.ndarray,
-        intact: np.ndarray | None = None,
+        qpos: ArrayLike,
+        qvel: ArrayLike,
+        ctrl: ArrayLike,
+        intact: ArrayLike | None = None,
         *,
-        wrench: np.ndarray | None = None,
+        force: ArrayLike | None = None,
     ) -> Trajectories:
-        """Open loop from qpos [nq W], qvel [nv W] under ctrl [H nu W] and wrench [H nv W]; no bond breaks on the way.
+        """Open loop from qpos [nq W], qvel [nv W] under ctrl [H nu W] and generalized force [H nv W]; no bond breaks on the way.
 
         W may be missing where all worlds agree. A world that goes bad stands still from there (`Trajectories.steps`);
         the state of this object is lost.
         """
+        from physics.trajectories import run
+
         given = {"qpos": qpos, "qvel": qvel, "ctrl": ctrl, "intact": self.intact if intact is None else intact}
-        arrays = _aligned(given | {"wrench": np.zeros((0, self.model.nv)) if wrench is None else wrench}, self)
+        arrays = _aligned(given | {"force": np.zeros((0, self.model.nv)) if force is None else force}, self)
         with quiet():
             return run(self, *arrays)
 
@@ -199,7 +218,7 @@ class Reference:
 
     def excluded(self, intact: np.ndarray) -> np.ndarray:
         """[nexclude] MuJoCo's sorted list of excluded pairs of bodies while these bonds hold."""
-        held = {_signature(pair) for pair, hold in zip(self.joined.bodies, intact, strict=True) if hold}
+        held = {_signature(*pair) for pair, hold in zip(self.joined.bodies.tolist(), intact, strict=True) if hold}
         out = sorted(held | set(self.scene.model.exclude_signature.tolist()))
         return np.array(out + [_NO_PAIR] * (self.model.nexclude - len(out)), np.int32)
 
@@ -213,8 +232,8 @@ class Reference:
         """Make room in the list of excluded pairs for every bond's bodies."""
         bodies = list(spec.bodies)
         known = set(self.scene.model.exclude_signature.tolist())
-        for one, two in {_signature(pair): pair for pair in self.joined.bodies}.values():
-            if _signature((one, two)) not in known:
+        for signature, (one, two) in {_signature(*pair): pair for pair in self.joined.bodies.tolist()}.items():
+            if signature not in known:
                 for body in (bodies[one], bodies[two]):
                     body.name = body.name or f"body{body.id}"
                 spec.add_exclude(bodyname1=bodies[one].name, bodyname2=bodies[two].name)
@@ -243,20 +262,20 @@ def quiet() -> Iterator[None]:
         mujoco.set_mju_user_warning(before)
 
 
-def checked(values: np.ndarray, name: str, size: int) -> np.ndarray:
+def checked(values: ArrayLike, name: str, size: int) -> np.ndarray:
     """`values` as float64 [size], or one sentence about what is wrong."""
-    values = np.asarray(values, float)
-    if values.shape != (size,):
-        raise ValueError(f"{name} has shape {values.shape}; this scene needs ({size},)")
-    if not np.isfinite(values).all():
-        raise ValueError(f"{name}[{int(np.flatnonzero(~np.isfinite(values))[0])}] is not finite")
-    return values
+    array = np.asarray(values, float)
+    if array.shape != (size,):
+        raise ValueError(f"{name} has shape {array.shape}; this scene needs ({size},)")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}[{int(np.flatnonzero(~np.isfinite(array))[0])}] is not finite")
+    return array
 
 
-def _aligned(given: dict[str, np.ndarray], reference: Reference) -> list[np.ndarray]:
+def _aligned(given: dict[str, ArrayLike], reference: Reference) -> list[np.ndarray]:
     """Every input with its worlds axis, checked."""
     model, nb = reference.model, len(reference.intact)
-    needs = {"qpos": (model.nq,), "qvel": (model.nv,), "ctrl": (-1, model.nu), "intact": (nb,), "wrench": (-1, model.nv)}
+    needs = {"qpos": (model.nq,), "qvel": (model.nv,), "ctrl": (-1, model.nu), "intact": (nb,), "force": (-1, model.nv)}
     arrays = {name: np.asarray(value, float) for name, value in given.items()}
     arrays = {name: a[..., None] if a.ndim == len(needs[name]) else a for name, a in arrays.items()}
     worlds = max(a.shape[-1] for a in arrays.values())
@@ -266,11 +285,11 @@ def _aligned(given: dict[str, np.ndarray], reference: Reference) -> list[np.ndar
             raise ValueError(f"{name} has shape {a.shape}; this scene needs {need} or {(*need, worlds)}")
         if not np.isfinite(a).all():
             raise ValueError(f"{name} holds a number that is not finite")
-    if len(arrays["wrench"]) not in (0, len(arrays["ctrl"])):
-        raise ValueError(f"wrench has {len(arrays['wrench'])} steps, ctrl has {len(arrays['ctrl'])}")
+    if len(arrays["force"]) not in (0, len(arrays["ctrl"])):
+        raise ValueError(f"force has {len(arrays['force'])} steps, ctrl has {len(arrays['ctrl'])}")
     return [np.broadcast_to(a, (*a.shape[:-1], worlds)) for a in arrays.values()]
 
 
-def _signature(pair: Sequence[int] | np.ndarray) -> int:
+def _signature(body1: int, body2: int) -> int:
     """How MuJoCo names a pair of bodies in its list of excluded ones."""
-    return (int(min(pair)) << 16) + int(max(pair))
+    return (min(body1, body2) << 16) + max(body1, body2)

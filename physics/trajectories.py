@@ -5,39 +5,28 @@ excluded, and MuJoCo's thread pool does the rest. Worlds whose broken pieces sti
 at each step (`physics.bonds`) and are stepped one by one.
 """
 
-from __future__ import annotations
-
 import copy
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 import mujoco
 import numpy as np
 from mujoco.rollout import Rollout
 
-if TYPE_CHECKING:
-    from physics.reference import Reference
+from physics.reference import Reference, Trajectories, Unstable
 
 _CTRL, _FORCE = mujoco.mjtState.mjSTATE_CTRL.value, mujoco.mjtState.mjSTATE_QFRC_APPLIED.value
 
 
-class Trajectories(NamedTuple):
-    """H steps of W worlds, the start included: time in front, worlds last."""
-
-    time: np.ndarray  # [H+1 W] s
-    qpos: np.ndarray  # [H+1 nq W]
-    qvel: np.ndarray  # [H+1 nv W]
-    act: np.ndarray  # [H+1 na W]
-    sensors: np.ndarray  # [H ns W] as MuJoCo reads them while it takes the (last fine) step
-    steps: np.ndarray  # [W] steps that went well; after one that did not, the world stands still
-
-
-def run(reference: Reference, qpos: np.ndarray, qvel: np.ndarray, ctrl: np.ndarray, intact: np.ndarray, wrench: np.ndarray) -> Trajectories:
-    """qpos [nq W], qvel [nv W], ctrl [H nu W], intact [nb W], wrench [H nv W] (or [0 nv W] for none), all float and finite."""
+def run(
+    reference: Reference, qpos: np.ndarray, qvel: np.ndarray, ctrl: np.ndarray, intact: np.ndarray, force: np.ndarray
+) -> Trajectories:
+    """qpos [nq W], qvel [nv W], ctrl [H nu W], intact [nb W], force [H nv W] (or [0 nv W] for none), all float and finite."""
     model, worlds, horizon = reference.model, qpos.shape[-1], len(ctrl)
     start = np.concatenate([np.zeros((1, worlds)), qpos, qvel, np.zeros((model.na, worlds))]).T
-    drive = ctrl if not len(wrench) else np.concatenate([ctrl, wrench], axis=1)
-    drive = np.repeat(np.ascontiguousarray(np.moveaxis(drive, -1, 0)), reference.substeps, axis=1)  # [W H·substeps nu(+nv)]
+    drive = ctrl if not len(force) else np.concatenate([ctrl, force], axis=1)
+    drive = np.repeat(
+        np.ascontiguousarray(np.moveaxis(drive, -1, 0)), reference.substeps, axis=1
+    )  # [W H·substeps nu(+nv)]
     states = np.empty((worlds, horizon * reference.substeps, start.shape[1]))
     sensors = np.empty((worlds, horizon * reference.substeps, model.nsensordata))
     for kind in np.unique(intact, axis=1).T:
@@ -47,7 +36,7 @@ def run(reference: Reference, qpos: np.ndarray, qvel: np.ndarray, ctrl: np.ndarr
             states[w], sensors[w] = _alone(reference, start[w], drive[w], kind)
         together = np.setdiff1d(mine, single)
         if len(together):
-            spec = _CTRL | _FORCE if len(wrench) else _CTRL
+            spec = _CTRL | _FORCE if len(force) else _CTRL
             states[together], sensors[together] = _pool(_held(reference, kind), start[together], drive[together], spec)
     return _read(reference, start, states, sensors)
 
@@ -76,10 +65,10 @@ def _overlaps(reference: Reference, qpos: np.ndarray, qvel: np.ndarray, intact: 
     return reference.measure()
 
 
-def _alone(reference: Reference, start: np.ndarray, drive: np.ndarray, intact: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _alone(
+    reference: Reference, start: np.ndarray, drive: np.ndarray, intact: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """One world, step by step; it stands still after a step that MuJoCo warns of."""
-    from physics.reference import Unstable
-
     model, data = reference.model, reference.data
     states, sensors = np.empty((len(drive), len(start))), np.empty((len(drive), model.nsensordata))
     reference.reset(start[1 : 1 + model.nq], start[1 + model.nq : 1 + model.nq + model.nv], intact)
