@@ -44,10 +44,10 @@ def examine(*, deadlock_s: float, x64: bool) -> int:
 def _checks(deadlock_s: float, x64: bool) -> Iterator[Finding]:
     yield Finding("ok", "python", f"{platform.python_version()} on {platform.machine()}, {sys.executable}")
     found = [_version(version) for version in versions.compare()]
+    found.append(_guarded("compilation cache", _cache))
     yield from found
     if any(finding.mark == "broken" for finding in found):
         return
-    yield _guarded("compilation cache", _cache)
     for what, check in (("devices", lambda: _devices(x64)), ("compile", _compile), ("engine step", _engine_step)):
         yield _guarded(what, check)
     if deadlock_s > 0:
@@ -58,6 +58,8 @@ def _guarded(what: str, check: Callable[[], Finding]) -> Finding:
     """The finding of a check; any exception is a finding too, since a doctor must reach the end."""
     try:
         return check()
+    except ValueError as error:
+        return Finding("broken", what, str(error))
     except Exception as error:
         return Finding("broken", what, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", _BROKEN_PART)
 

@@ -204,6 +204,14 @@ def test_the_cache_keeps_programs_between_processes(tmp_path):
     assert list((tmp_path / "kept/compiled").iterdir())
 
 
+def test_doctor_names_a_cache_that_cannot_be_written(hybridwm):
+    child = hybridwm("doctor", HYBRIDWM_CACHE="/dev/null/x")
+    assert child.returncode == 2
+    assert child.stdout.count("broken") == 2, "its line, and the last one"
+    assert "broken  compilation cache" in child.stdout
+    assert child.stderr == ""
+
+
 def test_suggestions():
     with pytest.raises(ValueError, match=r"no command; allowed: run, claims"):
         cli._known("zzz", ["run", "claims"], "command")

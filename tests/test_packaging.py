@@ -1,6 +1,7 @@
 """The built wheel, in a fresh environment that borrows the dependencies of this one. Nothing is downloaded."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -108,3 +109,30 @@ def test_full_install(wheel, clean_env, tmp_path):
     python = fresh_environment(tmp_path / "env", "--quiet", "--constraint", ROOT / "hybridwm/constraints.txt", wheel)
     child = run(python.parent / "hybridwm", "doctor", "--deadlock-s", "0", cwd=tmp_path, env=clean_env)
     assert child.returncode == 0, child.stdout + child.stderr
+
+
+BROKEN = "#!/bin/sh\nexit 127\n"
+FITS_BUT_HAS_NO_VENV = '#!/bin/sh\ncase "$2" in *version_info*) exit 0 ;; *) exit 1 ;; esac\n'
+
+
+@pytest.mark.parametrize(
+    ("pythons", "said"),
+    [
+        ({"python3.12": BROKEN}, "no Python 3.11, 3.12 or 3.13 that runs was found"),
+        ({"python3.12": BROKEN, "python3.11": FITS_BUT_HAS_NO_VENV}, "python3.11 has no venv module"),
+    ],
+    ids=["none", "no venv"],
+)
+def test_a_machine_without_a_fitting_python_is_one_sentence(pythons, said, tmp_path):
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci/venv", tmp_path / ".ci")
+    for tool in ("dirname", "sh"):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
+    for name, script in pythons.items():
+        (tmp_path / "bin" / name).write_text(script)
+        (tmp_path / "bin" / name).chmod(0o755)
+    child = run("sh", ".ci/venv", cwd=tmp_path, env={"PATH": str(tmp_path / "bin")})
+    assert one_sentence(child), child.stderr
+    assert said in child.stderr
+    assert not (tmp_path / ".venv").exists()
