@@ -123,23 +123,27 @@ def cost_us(scene: Scene, *, worlds: int = 512, steps: int = 25) -> float:
 
     engine, params = brax_engine(scene), nominal(scene)
     mesh = jax.make_mesh((len(jax.devices()),), ("worlds",))
-    worlds = -(-worlds // mesh.size) * mesh.size
-    spread = jax.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "worlds"))
-    rng, model = np.random.default_rng(0), scene.model
-    qpos, qvel = (np.repeat(x[:, None], worlds, axis=1) for x in scene.home())
-    reach = (
-        np.where(model.actuator_ctrllimited, np.abs(model.actuator_ctrlrange).max(1), 1.0) if model.nu else np.zeros(0)
-    )
-    ctrl = rng.uniform(-1, 1, (steps, model.nu, worlds)) * reach[:, None]
-    start = [jax.device_put(x, spread) for x in (qpos, qvel + 0.01 * rng.normal(size=qvel.shape))]
+    split = [jax.sharding.PartitionSpec(*axes, "worlds") for axes in ([None], [None], [None, None])]
+    inputs = _near_home(scene, -(-worlds // mesh.size) * mesh.size, steps)
+    start = [jax.device_put(x, jax.NamedSharding(mesh, spec)) for x, spec in zip(inputs, split, strict=True)]
 
-    @jax.jit
-    def run(qpos: jax.Array, qvel: jax.Array) -> jax.Array:
+    def run(qpos: jax.Array, qvel: jax.Array, ctrl: jax.Array) -> jax.Array:
         state = engine.init(params, qpos, qvel)
         return engine.rollout(params, state, ctrl, output=lambda state, info: state.qpos[0])[1]
 
-    run(*start).block_until_ready()
-    return statistics.median(_clock(lambda: run(*start).block_until_ready()) for _ in range(5)) / worlds / steps * 1e6
+    spread = jax.jit(jax.shard_map(run, mesh=mesh, in_specs=tuple(split), out_specs=split[0], check_vma=False))
+    spread(*start).block_until_ready()
+    seconds = statistics.median(_clock(lambda: spread(*start).block_until_ready()) for _ in range(5))
+    return seconds / start[0].shape[-1] / steps * 1e6
+
+
+def _near_home(scene: Scene, worlds: int, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """qpos [nq W] at home, qvel [nv W] a little off it, ctrl [H nu W] at random within its range."""
+    rng, model = np.random.default_rng(0), scene.model
+    qpos, qvel = (np.repeat(x[:, None], worlds, axis=1) for x in scene.home())
+    reach = np.where(model.actuator_ctrllimited, np.abs(model.actuator_ctrlrange).max(1, initial=0), 1.0)
+    ctrl = rng.uniform(-1, 1, (steps, model.nu, worlds)) * reach[:, None]
+    return qpos, qvel + 0.01 * rng.normal(size=qvel.shape), ctrl
 
 
 def _clock(run: Callable[[], object]) -> float:
