@@ -5,21 +5,23 @@ Bond e joins bodies 1 and 2 by a weld or a connect. The state knows two numbers 
     intact_e  ∈ {0, 1}    1 while it holds; its constraint rows exist exactly then; once 0 it stays 0
     apart_e ≥ 0  [m]      how much further apart than they are its bodies look to the solver; FAR while it holds
 
-MuJoCo would collide welded bodies, so touching pieces fight their bond all the time and are flung when it goes. Every step,
-after the narrow phase and before any constraint row is made, with r_c = dist_c − (margin − gap) of contact c and C_e the
-contacts between the two bodies of e:
+MuJoCo would collide welded bodies, so touching pieces fight their bond all the time and are flung when it goes.
+Every step, after the narrow phase and before any constraint row is made, with r_c = dist_c − (margin − gap) of
+contact c and C_e the contacts between the two bodies of e:
 
-    depth_e    = max(0, −min_{c ∈ C_e} r_c)                             how deep the bodies overlap now (0 with no contact)
+    depth_e    = max(0, −min_{c ∈ C_e} r_c)             how deep the bodies overlap now (0 with no contact)
     apart_e   ← FAR                     if intact_e = 1                 (`forgive`)
                 min(apart_e, depth_e)   if intact_e = 0
     dist_c    ← dist_c + max_{e : c ∈ C_e} apart_e                      (`shift`); a contact with r_c ≥ 0 has no rows
 
-While a bond holds, its contacts are FAR apart: masked. At the break the overlap is measured, and from then on only what is
-*deeper* than the least overlap since the break is pushed back: pieces that came apart collide as usual (apart = 0, for good),
-pieces that the load had pressed into each other are neither flung (at release every r_c ≥ 0) nor sink through one another.
-A state that starts broken measures on its first step: it too is given as apart = FAR.
+While a bond holds, its contacts are FAR apart: masked. At the break the overlap is measured, and from then on
+only what is *deeper* than the least overlap since the break is pushed back: pieces that came apart collide as
+usual (apart = 0, for good), pieces that the load had pressed into each other are neither flung (at release
+every r_c ≥ 0) nor sink through one another. A state that starts broken measures on its first step: it too is
+given as apart = FAR.
 
-Load: the bond's rows J (of the velocity of body 1 against body 2) carry f: body 1 feels Jᵀf, body 2 its opposite, and that is the load:
+Load: the bond's rows J (of the velocity of body 1 against body 2) carry f: body 1 feels Jᵀf, body 2 its
+opposite, and that is the load:
 
     force  F = −f[0:3]                              [N]   world frame, on body 2, at the bond's anchor
     torque T = −½ s · vec(q₂ ⊗ (0, f[3:6]) ⊗ q₁⁻¹)  [Nm]  world frame, on body 2, about the anchor; zero for a connect
@@ -80,7 +82,7 @@ def shift(mine: Any, apart: Any, *, xp: ModuleType = jnp) -> Any:
 
 
 def weld_torque(f: Sequence[Any], q1: Sequence[Any], q2: Sequence[Any], torquescale: Any) -> list[Any]:
-    """The three components of T from the rotational rows f (3) and the quaternions q1, q2 (4 each): numbers or arrays."""
+    """The components of T from the rotational rows f (3) and the quaternions q1, q2 (4 each): numbers or arrays."""
     w, x, y, z = q1
     return [-0.5 * torquescale * t for t in quat_product(quat_product(q2, (0.0, *f)), (w, -x, -y, -z))[1:]]
 

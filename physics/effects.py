@@ -1,13 +1,13 @@
 """Effects of the real world on motors, joints, surfaces and sensors. Names refer to the scene's MJCF.
 
-    friction of a joint   |F| ≤ (F_c + (F_s − F_c) exp(−(v/v_s)²)) · (1 + a sin(2π q/λ + φ)),  and viscous −b v   (StribeckFriction)
-    patch of the ground   sliding friction × factor for contacts inside a rectangle                               (GroundPatch)
-    drag                  F = −k |v| v on a body's centre of mass                                                 (QuadraticDrag)
-    motors                lag  ẏ = (u − y)/τ;   delay of whole control steps;   backlash  y ← clip(y, u − b/2, u + b/2)
-    sensors               noise (on poses in the tangent space, so quaternions stay unit), rounding, delay of whole steps
+    joint     dry friction |F| ≤ (F_c + (F_s − F_c) exp(−(v/v_s)²)) · (1 + a sin(2π q/λ + φ)), viscous −b v
+    patch     sliding friction × factor for contacts inside a rectangle of the ground
+    drag      F = −k |v| v on a body's centre of mass
+    motors    lag  ẏ = (u − y)/τ;   delay of whole control steps;   backlash  y ← clip(y, u − b/2, u + b/2)
+    sensors   noise (on poses in the tangent space, so quaternions stay unit), rounding, delay of whole steps
 
-Friction in joints is MuJoCo's own dry-friction constraint with a bound that changes each fine step, so a joint sticks truly;
-friction of patches is written on the contacts before their constraint rows are made.
+Friction in joints is MuJoCo's own dry-friction constraint with a bound that changes each fine step, so a joint
+sticks truly; friction of patches is written on the contacts before their constraint rows are made.
 """
 
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ class Observed(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """Pure hooks, all of them neutral here. `memory` is whatever `start` made; dt is the fine step in s."""
+    """Pure hooks, all neutral here. `memory` is whatever `start` made; dt is the fine step in s."""
 
     def start(self, model: mujoco.MjModel, dt: float, rng: np.random.Generator) -> Any:
-        """Memory at the start of an episode; dt is the control step. Names that are not in the model are refused here."""
+        """Memory at the start of an episode; dt is the control step. Unknown names are refused here."""
         return None
 
     def command(self, memory: Any, ctrl: np.ndarray, dt: float) -> tuple[Any, np.ndarray]:
@@ -86,7 +86,7 @@ class StribeckFriction(Effect):
             and self.wavelength
         ):
             raise ValueError(
-                f"friction of joint {self.joint!r}: bounds must not be negative, speed and wavelength not zero, |ripple| <= 1"
+                f"friction of joint {self.joint!r}: no bound below 0, speed and wavelength not 0, |ripple| at most 1"
             )
 
     def dry_friction(self, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
@@ -107,7 +107,7 @@ class StribeckFriction(Effect):
 
 @dataclass(frozen=True, kw_only=True)
 class GroundPatch(Effect):
-    """Contacts of one geom (a floor, a table) inside a rectangle of the world's x, y have their sliding friction × factor."""
+    """Contacts of one geom (a floor) inside a rectangle of the world's x, y have their sliding friction × factor."""
 
     geom: str
     low: tuple[float, float]  # m
@@ -190,7 +190,7 @@ class MotorDelay(Effect):
 
 @dataclass(frozen=True, kw_only=True)
 class Backlash(Effect):
-    """Play between command and motor: the output moves only when the command has crossed the gap (for position servos)."""
+    """Play between command and motor (for position servos): the output moves once the command has crossed it."""
 
     actuator: str
     gap: float  # in units of the control

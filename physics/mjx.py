@@ -1,7 +1,8 @@
 """The engine protocol over MJX: the way for scenes beyond our own engine, at MJX's speed.
 
-One world takes MJX's own step, cut open once: between the narrow phase and the constraint rows the contacts of bonds are
-shifted as `physics.bonds` says. Bonds are released through `eq_active`. Worlds stand in the last axis and are mapped over.
+One world takes MJX's own step, cut open once: between the narrow phase and the constraint rows the contacts of
+bonds are shifted as `physics.bonds` says. Bonds are released through `eq_active`. Worlds stand in the last axis
+and are mapped over.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
+from jax.core import Tracer
 
 from physics.bonds import FAR, Pieces, between, depth, forgive, pieces, quat_product, shift, weld_torque
 from physics.brax_import import quietly
@@ -37,7 +39,7 @@ class World(NamedTuple):
 
 
 def mjx_engine(scene: Scene) -> Engine:
-    """Engine over MJX, with the scene's own solver options; `scene.contact_budget` is not used: every pair has its slots."""
+    """Engine over MJX with the scene's own solver options; no contact budget: every pair has its slots."""
     world = _world(scene)
 
     def prepare(params: Params | Constants) -> Constants:
@@ -55,7 +57,7 @@ def mjx_engine(scene: Scene) -> Engine:
     def step(
         params: Params | Constants, state: State, ctrl: Any, *, force: Any = None, wrench: Any = None
     ) -> tuple[State, Info]:
-        """One step under ctrl [nu W], a generalized force [nv W], and a wrench [B 6 W] on the bodies' centres of mass."""
+        """One step under ctrl [nu W], a generalized force [nv W], a wrench [B 6 W] on the centres of mass."""
         ctrl = _finite(ctrl, "ctrl", (world.model.nu,))
         force = jnp.zeros(world.model.nv) if force is None else _finite(force, "force", (world.model.nv,))
         wrench = (
@@ -87,13 +89,14 @@ def _world(scene: Scene) -> World:
     for limit in ("max_contact_points", "max_geom_pairs"):
         if mujoco.mj_name2id(source, mujoco.mjtObj.mjOBJ_NUMERIC, limit) >= 0:
             raise ValueError(
-                f"numeric {limit!r}: contacts would change places from step to step; remove it to run this scene over MJX"
+                f"numeric {limit!r}: contacts would change places from step to step; remove it to run over MJX"
             )
     try:
-        model, blank = mjx.put_model(source), mjx.make_data(source)
+        model: Any = mjx.put_model(source)
+        blank: Any = mjx.make_data(source)
     except NotImplementedError as error:
         raise ValueError(f"scene {scene.name!r}: MJX says {error}") from None
-    placed = mjx.collision(model, mjx.com_pos(model, mjx.kinematics(model, blank)))
+    placed: Any = mjx.collision(model, mjx.com_pos(model, mjx.kinematics(model, blank)))
     contact = placed._impl.contact
     joined = pieces(source, [bond.eq_id for bond in scene.bonds])
     bodies = source.geom_bodyid[np.asarray(contact.geom, int).reshape(-1, 2)]
@@ -139,7 +142,7 @@ def _step(world: World, constants: Constants, state: State, ctrl: Any, force: An
     """One world."""
     model = write(world.model, constants)
     active = jnp.asarray(world.blank.eq_active)
-    data = world.blank.replace(
+    data: Any = world.blank.replace(
         qpos=state.qpos,
         qvel=state.qvel,
         act=state.act,
@@ -164,7 +167,7 @@ def _step(world: World, constants: Constants, state: State, ctrl: Any, force: An
     data, apart = _shift_contacts(world, data, state)
     for stage in (mjx.make_constraint, mjx.transmission, mjx.fwd_velocity, mjx.fwd_actuation, mjx.fwd_acceleration):
         data = stage(model, data)
-    solved = mjx.solve(model, data) if data._impl.efc_J.size else data.replace(qacc=data.qacc_smooth)
+    solved: Any = mjx.solve(model, data) if data._impl.efc_J.size else data.replace(qacc=data.qacc_smooth)
     after = mjx.euler(model, solved)
     new = State(after.qpos, after.qvel, after.act, state.intact, apart, solved.qacc, after.time)
     return new, _info(world, model, solved)
@@ -243,6 +246,6 @@ def _finite(values: Any, name: str, shape: tuple[int, ...]) -> Any:
     values = jnp.asarray(values, float)
     if values.shape[: len(shape)] != shape or values.ndim > len(shape) + 1:
         raise ValueError(f"{name} has shape {values.shape}; this scene needs {shape}, or one more axis of worlds")
-    if not isinstance(values, jax.core.Tracer) and not bool(jnp.isfinite(values).all()):
+    if not isinstance(values, Tracer) and not bool(jnp.isfinite(values).all()):
         raise ValueError(f"{name} holds a number that is not finite")
     return values

@@ -1,8 +1,8 @@
 """θ in an MJX model: the values that vary, and what MuJoCo derives from them at the reference pose qpos0.
 
-subtreemass_b   = Σ masses at and below body b
-dof_invweight0  = diag M⁻¹, averaged over the three translations and the three rotations of a free or ball joint
-body_invweight0 = (tr J M⁻¹ Jᵀ) / 3 for the translation, and for the rotation, of b's centre of mass;
+subtreemass_b   = Σ masses at and below body b dof_invweight0  = diag M⁻¹, averaged over the three translations
+and the three rotations of a free or ball joint body_invweight0 = (tr J M⁻¹ Jᵀ) / 3 for the translation, and for
+the rotation, of b's centre of mass;
                   (1 / mass, 0) for a body that only slides along its own axes, and 1 / mass for its dofs;
                   otherwise never one of the two zero
 """
@@ -19,6 +19,7 @@ from physics.types import Params
 
 with quietly():
     from mujoco import mjx
+    from mujoco.mjx._src.smooth import solve_m  # not exported
 
 Array = Any  # one world's values, traced or not
 
@@ -89,7 +90,7 @@ def _invweights(model: Any, blank: Any) -> tuple[Array, Array]:
     """(body_invweight0 [B 2], dof_invweight0 [nv]) at qpos0."""
     data = mjx.com_pos(model, mjx.kinematics(model, blank.replace(qpos=jnp.asarray(model.qpos0))))
     data = mjx.factor_m(model, mjx.tendon_armature(model, mjx.crb(model, mjx.tendon(model, data))))
-    inverse = jax.vmap(lambda column: mjx._src.smooth.solve_m(model, data, column))(jnp.eye(model.nv))
+    inverse = jax.vmap(lambda column: solve_m(model, data, column))(jnp.eye(model.nv))
 
     def of_body(body: Array, centre: Array) -> Array:
         jacobians = jnp.stack(mjx.jac(model, data, centre, body))  # [2 nv 3] translation, rotation

@@ -3,8 +3,8 @@
     u ─ delay, lag, backlash ─▶ MuJoCo C (true θ) + friction, drag ─▶ x ─ noise, rounding, delay ─▶ what a log holds
                                       └─ load of each bond ─ hidden rule ─▶ breaks
 
-Each effect is a frozen dataclass (`physics.effects`, `physics.wear`) with the hooks of `Effect`; they act in the order given.
-Everything follows from the scene, the effects and a seed.
+Each effect is a frozen dataclass (`physics.effects`, `physics.wear`) with the hooks of `Effect`; they act in
+the order given. Everything follows from the scene, the effects and a seed.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,7 @@
 """A scene's own MuJoCo model with other θ, made by MuJoCo's own compiler: every derived constant follows.
 
-The slow and certain way (milliseconds, Python): the reference steps such models, and `params.apply` is tested against them.
+The slow and certain way (milliseconds, Python): the reference steps such models, and `params.apply` is tested
+against them.
 """
 
 from collections.abc import Callable, Sequence

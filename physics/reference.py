@@ -2,10 +2,11 @@
 
     x⁺ = Φ_C(x, u, w; θ)      solved to convergence, `substeps` times with dt / substeps, u and w held
 
-Nothing resets by itself: a state that goes bad raises `Unstable` with MuJoCo's own words, or ends that one world of a `rollout`.
-Bonds are released through `data.eq_active`. Contacts between their bodies follow the rule of `physics.bonds`: while a bond
-holds, its two bodies stand in the model's sorted list of excluded pairs, which MuJoCo reads anew at each step; while broken
-pieces still overlap, a step is cut in two and the distances are shifted between the narrow phase and the constraint rows.
+Nothing resets by itself: a state that goes bad raises `Unstable` with MuJoCo's own words, or ends that one
+world of a `rollout`. Bonds are released through `data.eq_active`. Contacts between their bodies follow the rule
+of `physics.bonds`: while a bond holds, its two bodies stand in the model's sorted list of excluded pairs, which
+MuJoCo reads anew at each step; while broken pieces still overlap, a step is cut in two and the distances are
+shifted between the narrow phase and the constraint rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,15 +20,12 @@ from numpy.typing import ArrayLike
 from physics.bonds import FAR, between, depth, forgive, pieces, quat_product, shift, weld_torque
 from physics.recompile import Edit, recompile
 from physics.scene import Scene
+from physics.trajectories import Trajectories, Unstable, run
 from physics.types import Params, State
 
 _NO_PAIR = np.iinfo(np.int32).max  # sorts last in the list of excluded pairs, and names no bodies
 
 ContactHook = Callable[[mujoco.MjModel, mujoco.MjData], None]  # edits `data.contact` before its rows are made
-
-
-class Unstable(RuntimeError):
-    """MuJoCo warned: a state or acceleration not finite or absurdly large, or no room for contacts."""
 
 
 class Contacts(NamedTuple):
@@ -38,17 +36,6 @@ class Contacts(NamedTuple):
     position: np.ndarray  # [nc 3] m
     frame: np.ndarray  # [nc 3 3] rows: normal (from the first body to the second), two tangents
     impulse: np.ndarray  # [nc 3] N s along the rows of the frame, as felt by the second body
-
-
-class Trajectories(NamedTuple):
-    """H steps of W worlds, the start included: time in front, worlds last."""
-
-    time: np.ndarray  # [H+1 W] s
-    qpos: np.ndarray  # [H+1 nq W]
-    qvel: np.ndarray  # [H+1 nv W]
-    act: np.ndarray  # [H+1 na W]
-    sensors: np.ndarray  # [H ns W] as MuJoCo reads them while it takes the (last fine) step
-    steps: np.ndarray  # [W] steps that went well; after one that did not, the world stands still
 
 
 class Reference:
@@ -77,7 +64,7 @@ class Reference:
         act: ArrayLike | None = None,
         apart: ArrayLike | None = None,
     ) -> None:
-        """Stand at qpos [nq], qvel [nv] at time 0; bonds are as the scene has them unless intact [nb] says otherwise."""
+        """Stand at qpos [nq], qvel [nv], time 0; bonds are as the scene has them unless intact [nb] is given."""
         model, data = self.model, self.data
         mujoco.mj_resetData(model, data)
         data.qpos[:], data.qvel[:] = checked(qpos, "qpos", model.nq), checked(qvel, "qvel", model.nv)
@@ -93,7 +80,7 @@ class Reference:
         self._hold(np.where(np.arange(len(self.intact)) == bond, 0.0, self.intact))
 
     def step(self, ctrl: ArrayLike, *, force: ArrayLike | None = None, wrench: ArrayLike | None = None) -> State:
-        """One control step: ctrl [nu], a generalized force [nv] and a wrench [B 6] on the bodies' centres of mass are held."""
+        """One control step: ctrl [nu], a generalized force [nv], a wrench [B 6] on the centres of mass are held."""
         model, data = self.model, self.data
         data.ctrl[:] = checked(ctrl, "ctrl", model.nu)
         data.qfrc_applied[:] = 0.0 if force is None else checked(force, "force", model.nv)
@@ -114,13 +101,11 @@ class Reference:
         *,
         force: ArrayLike | None = None,
     ) -> Trajectories:
-        """Open loop from qpos [nq W], qvel [nv W] under ctrl [H nu W] and generalized force [H nv W]; no bond breaks on the way.
+        """Open loop from qpos [nq W], qvel [nv W] under ctrl [H nu W] and generalized force [H nv W].
 
-        W may be missing where all worlds agree. A world that goes bad stands still from there (`Trajectories.steps`);
-        the state of this object is lost.
+        No bond breaks on the way. W may be missing where all worlds agree. A world that goes bad stands still from
+        there (`Trajectories.steps`). The state of this object is lost.
         """
-        from physics.trajectories import run
-
         given = {"qpos": qpos, "qvel": qvel, "ctrl": ctrl, "intact": self.intact if intact is None else intact}
         arrays = _aligned(given | {"force": np.zeros((0, self.model.nv)) if force is None else force}, self)
         with quiet():
@@ -149,7 +134,7 @@ class Reference:
         return State(*(field.copy() for field in fields))  # type: ignore[arg-type]
 
     def bond_load(self) -> np.ndarray:
-        """[nb 6] force (N) and torque (N m) of each bond in the last fine step: world frame, on its second body, at its anchor."""
+        """[nb 6] force (N), torque (N m) of each bond in the last fine step: on its second body, at its anchor."""
         if self._rows is None:
             ids = self.data.efc_id[: self.data.ne].tolist()
             self._rows = [ids.index(eq) if eq in ids else None for eq in self.joined.eq]

@@ -1,26 +1,40 @@
 """Many worlds at once in MuJoCo C, on all cores: what `Reference.rollout` runs.
 
-Worlds are sorted by which bonds hold; each kind gets a copy of the model with exactly those welds active and those pairs
-excluded, and MuJoCo's thread pool does the rest. Worlds whose broken pieces still overlap need the narrow phase corrected
-at each step (`physics.bonds`) and are stepped one by one.
+Worlds are sorted by which bonds hold; each kind gets a copy of the model with exactly those welds active and
+those pairs excluded, and MuJoCo's thread pool does the rest. Worlds whose broken pieces still overlap need the
+narrow phase corrected at each step (`physics.bonds`) and are stepped one by one.
 """
 
 import copy
 import os
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
 from mujoco.rollout import Rollout
 
-from physics.reference import Reference, Trajectories, Unstable
-
 _CTRL, _FORCE = mujoco.mjtState.mjSTATE_CTRL.value, mujoco.mjtState.mjSTATE_QFRC_APPLIED.value
 
 
+class Unstable(RuntimeError):
+    """MuJoCo warned: a state or acceleration not finite or absurdly large, or no room for contacts."""
+
+
+class Trajectories(NamedTuple):
+    """H steps of W worlds, the start included: time in front, worlds last."""
+
+    time: np.ndarray  # [H+1 W] s
+    qpos: np.ndarray  # [H+1 nq W]
+    qvel: np.ndarray  # [H+1 nv W]
+    act: np.ndarray  # [H+1 na W]
+    sensors: np.ndarray  # [H ns W] as MuJoCo reads them while it takes the (last fine) step
+    steps: np.ndarray  # [W] steps that went well; after one that did not, the world stands still
+
+
 def run(
-    reference: Reference, qpos: np.ndarray, qvel: np.ndarray, ctrl: np.ndarray, intact: np.ndarray, force: np.ndarray
+    reference: Any, qpos: np.ndarray, qvel: np.ndarray, ctrl: np.ndarray, intact: np.ndarray, force: np.ndarray
 ) -> Trajectories:
-    """qpos [nq W], qvel [nv W], ctrl [H nu W], intact [nb W], force [H nv W] (or [0 nv W] for none), all float and finite."""
+    """qpos [nq W], qvel [nv W], ctrl [H nu W], intact [nb W], force [H nv W] or none [0 nv W]: float, finite."""
     model, worlds, horizon = reference.model, qpos.shape[-1], len(ctrl)
     start = np.concatenate([np.zeros((1, worlds)), qpos, qvel, np.zeros((model.na, worlds))]).T
     drive = ctrl if not len(force) else np.concatenate([ctrl, force], axis=1)
@@ -49,7 +63,7 @@ def _pool(model: mujoco.MjModel, start: np.ndarray, drive: np.ndarray, spec: int
         return pool.rollout(model, datas, start, drive, control_spec=spec, nstep=drive.shape[1])  # type: ignore[no-any-return]
 
 
-def _held(reference: Reference, intact: np.ndarray) -> mujoco.MjModel:
+def _held(reference: Any, intact: np.ndarray) -> mujoco.MjModel:
     """A copy of the model in which exactly these bonds hold."""
     model = copy.copy(reference.model)
     model.eq_active0[reference.joined.eq] = intact > 0.5
@@ -57,7 +71,7 @@ def _held(reference: Reference, intact: np.ndarray) -> mujoco.MjModel:
     return model
 
 
-def _overlaps(reference: Reference, qpos: np.ndarray, qvel: np.ndarray, intact: np.ndarray) -> bool:
+def _overlaps(reference: Any, qpos: np.ndarray, qvel: np.ndarray, intact: np.ndarray) -> bool:
     """Whether the pieces of some broken bond overlap at the start."""
     if intact.all():
         return False
@@ -65,9 +79,7 @@ def _overlaps(reference: Reference, qpos: np.ndarray, qvel: np.ndarray, intact: 
     return reference.measure()
 
 
-def _alone(
-    reference: Reference, start: np.ndarray, drive: np.ndarray, intact: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _alone(reference: Any, start: np.ndarray, drive: np.ndarray, intact: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """One world, step by step; it stands still after a step that MuJoCo warns of."""
     model, data = reference.model, reference.data
     states, sensors = np.empty((len(drive), len(start))), np.empty((len(drive), model.nsensordata))
@@ -86,7 +98,7 @@ def _alone(
     return states, sensors
 
 
-def _read(reference: Reference, start: np.ndarray, states: np.ndarray, sensors: np.ndarray) -> Trajectories:
+def _read(reference: Any, start: np.ndarray, states: np.ndarray, sensors: np.ndarray) -> Trajectories:
     model, every = reference.model, reference.substeps
     path = np.moveaxis(np.concatenate([start[:, None], states], axis=1), 0, -1)  # [1+H·substeps n W]
     went = (np.diff(path[:, 0], axis=0) > 0).sum(0) // every

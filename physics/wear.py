@@ -1,9 +1,9 @@
-"""Hidden rules by which bonds really break. An impact's peak load depends on the time step, so no rule reads it: only a load
-filtered over ≥ 10 ms, an impulse over ≥ 10 ms, and the damage that the filtered load leaves.
+"""Hidden rules by which bonds really break. An impact's peak load depends on the time step, so no rule reads
+it: only a load filtered over ≥ 10 ms, an impulse over ≥ 10 ms, and the damage that the filtered load leaves.
 
     ρ = √((|F|/F₀)² + (|T|/T₀)²)            share of the strength that the bond carries now
     L̇ = (ρ − L)/τ                            τ ≥ 10 ms
-    s = S · max(½, 1 + c ln(1 + |L̇|/r₀))     strength: S = exp(σ ε) drawn once per episode; it grows with the loading rate
+    s = S · max(½, 1 + c ln(1 + |L̇|/r₀))     S = exp(σ ε) drawn once per episode; grows with the loading rate
     Ḋ = (L/s)^m / T_f                        Miner: at L = s the bond lives for T_f
     breaks when L ≥ s or D ≥ 1
 """
@@ -51,7 +51,7 @@ class LoadBreak(Effect):
             and self.scatter >= 0
         ):
             raise ValueError(
-                f"rule of bond {self.bond!r}: strength, life_s and rate must be positive, scatter not negative and filter_s at least {SHORTEST}"
+                f"rule of bond {self.bond!r}: strength, life_s, rate > 0, scatter >= 0, filter_s >= {SHORTEST} needed"
             )
         return Fatigue(bond_index(model, self.bond), float(np.exp(self.scatter * rng.standard_normal())), 0.0, 0.0)
 

@@ -31,10 +31,12 @@ STACK = """<mujoco><option timestep="0.002" cone="elliptic"/>
 SLIDE = """<mujoco><option timestep="0.01" cone="elliptic"/>
 <worldbody><geom name="floor" type="plane" size="9 9 .1" friction=".3"/>
 <body name="box" pos="0 0 .1"><freejoint/><geom type="box" size=".1 .1 .1" mass="1" friction=".3"/></body>
-<body name="cart" pos="0 3 1"><joint name="rail" type="slide" axis="1 0 0"/><geom type="sphere" size=".1" mass="2"/></body></worldbody>
+<body name="cart" pos="0 3 1"><joint name="rail" type="slide" axis="1 0 0"/>
+<geom type="sphere" size=".1" mass="2"/></body></worldbody>
 <actuator><motor name="motor" joint="rail"/></actuator><sensor><jointpos joint="rail"/></sensor></mujoco>"""
 HANG = """<mujoco><option timestep="0.004"/><worldbody>
-<body name="top" pos="0 0 2"><joint type="slide" axis="0 0 1" stiffness="1e5" damping="1e3"/><geom type="sphere" size=".05" mass="1"/></body>
+<body name="top" pos="0 0 2"><joint type="slide" axis="0 0 1" stiffness="1e5" damping="1e3"/>
+<geom type="sphere" size=".05" mass="1"/></body>
 <body name="load" pos=".3 0 2"><freejoint/><geom type="sphere" size=".05" mass="1.5"/></body></worldbody>
 <equality><weld name="arm" body1="top" body2="load" anchor="-.3 0 0"/></equality></mujoco>"""
 
