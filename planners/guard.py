@@ -50,7 +50,7 @@ def guarded(problem: Problem, climb: Climb, *, std: float, tolerance: float, sam
 
 def unit_score(problem: Problem, params: Params, state: Any, carry: Carry, z: jax.Array) -> Score:
     """Scores of unit knots `[K, nu, N]`."""
-    ctrls = warmstart.to_controls(problem, warmstart.from_unit(problem, z), carry.ctrl)
+    ctrls = warmstart.to_controls(problem, warmstart.from_unit(problem, z), carry)
     return score(problem, params, state, ctrls)[0]
 
 

@@ -48,7 +48,7 @@ def ilqr(
     *,
     iterations: int = 10,
     step_sizes: int = 8,
-    mu: float = 1e-3,
+    mu: float = 1e-6,
     std: float = 0.3,
     tolerance: float = 0.25,
     samples: int = 64,
@@ -66,7 +66,7 @@ def ilqr(
 
     def climb(params: Params, key: jax.Array, state: Any, carry: Carry) -> tuple[jax.Array, jax.Array, jax.Array]:
         del key
-        ctrls = warmstart.to_controls(problem, carry.knots[..., None], carry.ctrl)
+        ctrls = warmstart.to_controls(problem, carry.knots[..., None], carry)
         first = score(problem, params, state, ctrls)[0]
 
         def iterate(now: _Now, _: None) -> tuple[_Now, None]:
@@ -85,7 +85,7 @@ def _improve(problem: Problem, params: Params, state: Any, carry: Carry, now: _N
     local, end = _expand(problem, params, nominal, now.ctrls)
     feedforward, feedback, sound = _backward(problem, local, end, now.mu)
     tried = _forward(problem, params, state, nominal, now.ctrls, feedforward, feedback, alphas)
-    tried = warmstart.to_controls(problem, tried, carry.ctrl)
+    tried = warmstart.to_controls(problem, tried, carry)
     scores = score(problem, params, state, tried)[0]
     best = jnp.argmin(scores.cost)
     better = sound & (scores.cost[best] < now.cost)

@@ -2,8 +2,9 @@
 
     u_t = clip( sum_k B[t, k] z_k, ctrl_min, ctrl_max ),   |u_t - u_{t-1}| <= rate dt
 
-B is fixed by the horizon, the number of knots and the kind of curve, so a spline is one small matrix.
-Legend: H horizon, K knots, nu controls, N samples.
+B is fixed by the kind of curve and by the phase: how far (in steps) the present has moved past the first knot. Moving on
+by one step only moves the phase, until a whole knot has passed and is dropped; so a warm start is the very same curve
+(for `cubic`, up to the slopes at its two ends), held at its end. Legend: H horizon, K knots, nu controls, N samples.
 """
 
 from typing import NamedTuple
@@ -14,73 +15,67 @@ import numpy as np
 
 
 class Spline(NamedTuple):
-    """B `[H, K]` as nested tuples (static data), the step of each knot, and the kind's name."""
+    """Static description of a curve; build it with `hold`, `linear` or `cubic`."""
 
-    rows: tuple[tuple[float, ...], ...]
-    steps: tuple[int, ...]
+    horizon: int
+    """H, in steps."""
+    count: int
+    """K, the number of knots."""
     kind: str
 
     @property
-    def horizon(self) -> int:
-        """H, in steps."""
-        return len(self.rows)
-
-    @property
-    def count(self) -> int:
-        """K, the number of knots."""
-        return len(self.steps)
+    def spacing(self) -> float:
+        """Steps from knot to knot."""
+        return self.horizon / self.count if self.kind == "hold" else (self.horizon - 1) / (self.count - 1)
 
 
 def hold(horizon: int, count: int | None = None) -> Spline:
     """Zero-order hold: every knot is kept until the next. Without `count`, one knot per step."""
-    count = _checked(horizon, horizon if count is None else count, 1)
-    owner = np.arange(horizon) * count // horizon
-    steps = np.searchsorted(owner, np.arange(count))
-    return _spline(np.eye(count)[owner], steps, "hold")
+    return _checked(Spline(horizon, horizon if count is None else count, "hold"), 1)
 
 
 def linear(horizon: int, count: int) -> Spline:
     """Straight lines between knots; the first and last knot are the first and last control."""
-    at = _knot_times(horizon, _checked(horizon, count, 2))
-    rows = np.stack([np.interp(np.arange(horizon), at, unit) for unit in np.eye(count)], axis=1)
-    return _spline(rows, np.rint(at), "linear")
+    return _checked(Spline(horizon, count, "linear"), 2)
 
 
 def cubic(horizon: int, count: int) -> Spline:
     """Smooth curve through the knots (Hermite, with slopes from the neighbours); clipped where it overshoots."""
-    at = _knot_times(horizon, _checked(horizon, count, 2))
-    knots = np.eye(count)
-    slopes = np.gradient(knots, at, axis=0)
-    left = np.clip(np.searchsorted(at, np.arange(horizon), side="right") - 1, 0, count - 2)
-    width = (at[left + 1] - at[left])[:, None]
-    s = (np.arange(horizon) - at[left])[:, None] / width
-    rows = (
-        (2 * s**3 - 3 * s**2 + 1) * knots[left]
-        + (s**3 - 2 * s**2 + s) * width * slopes[left]
-        + (3 * s**2 - 2 * s**3) * knots[left + 1]
-        + (s**3 - s**2) * width * slopes[left + 1]
+    return _checked(Spline(horizon, count, "cubic"), 2)
+
+
+def _checked(spline: Spline, least: int) -> Spline:
+    if not least <= spline.count <= spline.horizon:
+        raise ValueError(f"a {spline.kind} spline over {spline.horizon} steps needs between {least} and "
+                         f"{spline.horizon} knots, got {spline.count}")  # fmt: skip
+    return spline
+
+
+def weights(spline: Spline, phase: jax.Array | float) -> jax.Array:
+    """B `[H, K]` at a phase in [0, spacing)."""
+    at = (jnp.arange(spline.horizon) + jnp.asarray(phase, float)) / spline.spacing  # in knots
+    units = jnp.eye(spline.count)
+    if spline.kind == "hold":
+        return units[jnp.clip(jnp.floor(at + 1e-4).astype(jnp.int32), 0, spline.count - 1)]
+    at = jnp.clip(at, 0, spline.count - 1)[:, None]
+    if spline.kind == "linear":
+        return jnp.maximum(1 - jnp.abs(at - jnp.arange(spline.count)), 0)
+    slopes = jnp.asarray(np.gradient(np.eye(spline.count), axis=0), units.dtype)
+    left = jnp.clip(jnp.floor(at[:, 0]).astype(jnp.int32), 0, spline.count - 2)
+    s = at - left[:, None]
+    return (
+        (2 * s**3 - 3 * s**2 + 1) * units[left]
+        + (s**3 - 2 * s**2 + s) * slopes[left]
+        + (3 * s**2 - 2 * s**3) * units[left + 1]
+        + (s**3 - s**2) * slopes[left + 1]
     )
-    return _spline(rows, np.rint(at), "cubic")
-
-
-def _checked(horizon: int, count: int, least: int) -> int:
-    if not least <= count <= horizon:
-        raise ValueError(f"a spline over {horizon} steps needs between {least} and {horizon} knots, got {count}")
-    return count
-
-
-def _knot_times(horizon: int, count: int) -> np.ndarray:
-    return np.linspace(0.0, horizon - 1.0, count)
-
-
-def _spline(rows: np.ndarray, steps: np.ndarray, kind: str) -> Spline:
-    return Spline(tuple(map(tuple, rows.tolist())), tuple(int(step) for step in steps), kind)
 
 
 def controls(
     spline: Spline,
     knots: jax.Array,
     limits: tuple[jax.Array, jax.Array],
+    phase: jax.Array | float = 0.0,
     ctrl: jax.Array | None = None,
     change: jax.Array | float | None = None,
 ) -> jax.Array:
@@ -93,7 +88,7 @@ def controls(
     if spline.kind == "hold" and spline.count == spline.horizon:
         ctrls = knots
     else:
-        rows = jnp.asarray(spline.rows, knots.dtype)
+        rows = weights(spline, phase).astype(knots.dtype)
         ctrls = jnp.tensordot(rows, knots, axes=1, precision=jax.lax.Precision.HIGHEST)
     ctrls = jnp.clip(ctrls, low, high)
     if change is None or ctrl is None:
@@ -115,12 +110,14 @@ def _beside(limit: jax.Array, knots: jax.Array) -> jax.Array:
     return limit if knots.ndim == 2 else limit[:, None]
 
 
-def shift(spline: Spline, knots: jax.Array, steps: jax.Array | int) -> jax.Array:
-    """Knots `[K, nu]` of the same curve read `steps` steps later; past its end the last control is held."""
-    rows = jnp.asarray(spline.rows, knots.dtype)
-    at = jnp.clip(jnp.asarray(spline.steps) + steps, 0, spline.horizon - 1)
-    moved = jnp.tensordot(rows[at], knots, axes=1, precision=jax.lax.Precision.HIGHEST)
-    return jnp.where(jnp.asarray(steps) == 0, knots, moved)
+def shift(
+    spline: Spline, knots: jax.Array, phase: jax.Array, steps: jax.Array | int
+) -> tuple[jax.Array, jax.Array]:
+    """(knots `[K, nu]`, phase) of the same curve `steps` steps later; past its end the last control is held."""
+    ahead = phase + steps
+    passed = jnp.floor(ahead / spline.spacing + 1e-4)
+    index = jnp.minimum(jnp.arange(spline.count) + passed.astype(jnp.int32), spline.count - 1)
+    return knots[index], jnp.maximum(ahead - passed * spline.spacing, 0).astype(phase.dtype)
 
 
 def at_time(ctrls: np.ndarray, elapsed: float, kind: str) -> np.ndarray:

@@ -9,7 +9,7 @@
     annealed MPPI          the same, with noise that shrinks from iteration to iteration and towards the present
                                                                             (diffusion-style: 2409.15610)
 
-The temperature t is a share of (mean J - min J), so no rule depends on the unit of the cost. Lost samples never enter a
+The temperature t is a share of (median J - min J), so no rule depends on the unit of the cost. Lost samples never enter a
 sum: they are replaced before it, so what they hold cannot matter. Legend: K knots, N samples, nu controls.
 """
 
@@ -40,6 +40,8 @@ class Rule(NamedTuple):
     spread: Callable[[jax.Array, jax.Array], jax.Array]
     update: Callable[..., tuple[jax.Array, jax.Array]]
     colour: np.ndarray | None = None
+    finest: float = 1.0
+    """The noise falls from sample to sample (geometrically) to this share of itself: coarse and fine in one batch."""
 
 
 class Search(NamedTuple):
@@ -80,7 +82,7 @@ def explore(
         noise = _noise(rule, key, (*search.mean.shape, samples))
         z = search.mean[..., None] + rule.spread(index, search.std)[..., None] * noise
         z = jnp.clip(z.at[..., 0].set(search.mean), -1, 1)
-        ctrls = warmstart.to_controls(problem, warmstart.from_unit(problem, z), carry.ctrl)
+        ctrls = warmstart.to_controls(problem, warmstart.from_unit(problem, z), carry)
         scores, _ = score(problem, params, state, ctrls, forcing, bound=bound)
         counted = jnp.sum(scores.valid, dtype=jnp.int32)
         if polish is not None:
@@ -97,7 +99,7 @@ def explore(
 
 
 def _noise(rule: Rule, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    noise = jax.random.normal(key, shape)
+    noise = jax.random.normal(key, shape) * jnp.asarray(rule.finest ** np.linspace(0, 1, shape[-1]), float)
     if rule.colour is None:
         return noise
     return jnp.tensordot(jnp.asarray(rule.colour, noise.dtype), noise, axes=1, precision=jax.lax.Precision.HIGHEST)
@@ -150,14 +152,21 @@ def _advance(problem: Problem, std: float, carry: Carry, ctrl: jax.Array, steps:
 
 
 def predictive_sampling(
-    problem: Problem, *, samples: int = 128, iterations: int = 4, std: float = 0.3, shrink: float = 1.0
+    problem: Problem,
+    *,
+    samples: int = 128,
+    iterations: int = 4,
+    std: float = 0.5,
+    shrink: float = 1.0,
+    finest: float = 0.1,
 ) -> Planner:
     """Keep the best sample. `shrink` multiplies the noise from one iteration to the next."""
 
     def update(mean: jax.Array, std: jax.Array, z: jax.Array, cost: jax.Array, valid: jax.Array) -> Any:
         return z[..., jnp.argmin(cost)], std * shrink
 
-    return sampling_planner(problem, Rule(as_it_is, update), samples=samples, iterations=iterations, std=std)
+    rule = Rule(as_it_is, update, finest=finest)
+    return sampling_planner(problem, rule, samples=samples, iterations=iterations, std=std)
 
 
 def cem(
@@ -168,10 +177,14 @@ def cem(
     elites: int = 12,
     std: float = 0.5,
     std_min: float = 0.02,
+    keep: float = 0.0,
     colour: float = 1.0,
 ) -> Planner:
-    """Cross-entropy method. Noise of power 1 / frequency ** colour along the knots: 0 white, 1 pink, 2 red."""
-    rule = cem_rule(elites, std_min, coloured(problem.spline.count, colour))
+    """Cross-entropy method. Noise of power 1 / frequency ** colour along the knots: 0 white, 1 pink, 2 red.
+
+    keep: share of the old mean and std that stays in an update; more of it searches longer.
+    """
+    rule = cem_rule(elites, std_min, coloured(problem.spline.count, colour), keep)
     return sampling_planner(problem, rule, samples=samples, iterations=iterations, std=std)
 
 
@@ -180,13 +193,14 @@ def mppi(
     *,
     samples: int = 128,
     iterations: int = 4,
-    std: float = 0.3,
+    std: float = 0.5,
     temperature: float = 0.1,
     shrink: float = 1.0,
     colour: float = 0.0,
+    finest: float = 0.1,
 ) -> Planner:
     """Model-predictive path integral control. `shrink` multiplies the noise from one iteration to the next."""
-    rule = Rule(as_it_is, path_integral(temperature, shrink), coloured(problem.spline.count, colour))
+    rule = Rule(as_it_is, path_integral(temperature, shrink), coloured(problem.spline.count, colour), finest)
     return sampling_planner(problem, rule, samples=samples, iterations=iterations, std=std)
 
 
@@ -217,7 +231,7 @@ def as_it_is(index: jax.Array, std: jax.Array) -> jax.Array:
     return std
 
 
-def cem_rule(elites: int, std_min: float, colour: np.ndarray | None) -> Rule:
+def cem_rule(elites: int, std_min: float, colour: np.ndarray | None, keep: float = 0.0) -> Rule:
     """Mean and standard deviation of the elites; lost samples are never elite."""
     if elites < 2:
         raise ValueError(f"CEM needs at least 2 elites, got {elites}")
@@ -225,9 +239,9 @@ def cem_rule(elites: int, std_min: float, colour: np.ndarray | None) -> Rule:
     def update(mean: jax.Array, std: jax.Array, z: jax.Array, cost: jax.Array, valid: jax.Array) -> Any:
         order = jnp.argsort(cost, stable=True)[:elites]
         chosen, counts = z[..., order], valid[order]
-        mean = masked_mean(chosen, counts)
-        variance = masked_mean((chosen - mean[..., None]) ** 2, counts)
-        return mean, jnp.maximum(jnp.sqrt(variance), std_min)
+        centre = masked_mean(chosen, counts)
+        width = jnp.sqrt(masked_mean((chosen - centre[..., None]) ** 2, counts))
+        return keep * mean + (1 - keep) * centre, jnp.maximum(keep * std + (1 - keep) * width, std_min)
 
     return Rule(as_it_is, update, colour)
 
@@ -238,9 +252,9 @@ def path_integral(temperature: float, shrink: float) -> Callable[..., tuple[jax.
         raise ValueError(f"the temperature must be positive, got {temperature}")
 
     def update(mean: jax.Array, std: jax.Array, z: jax.Array, cost: jax.Array, valid: jax.Array) -> Any:
-        least = jnp.min(cost)
-        excess = jnp.where(valid, cost - least, 0)
-        scale = temperature * masked_mean(excess, valid)
+        ranked = jnp.sort(cost)
+        excess = jnp.where(valid, cost - ranked[0], 0)
+        scale = temperature * (ranked[(jnp.sum(valid) - 1) // 2] - ranked[0])
         weight = jnp.where(valid, jnp.exp(-excess / jnp.maximum(scale, 1e-30)), 0)
         return jnp.sum(weight * z, axis=-1) / jnp.maximum(jnp.sum(weight), 1e-30), std * shrink
 

@@ -35,7 +35,7 @@ def settle(
     """
     lost = valid == 0
     knots = jnp.concatenate([jnp.where(lost, carry.knots[..., None], found), carry.knots[..., None]], axis=-1)
-    ctrls = to_controls(problem, knots, carry.ctrl)
+    ctrls = to_controls(problem, knots, carry)
     scores, path = score(problem, params, state, ctrls, forcing, keep=True)
     best = jnp.argmin(scores.cost)
     one: Score = jax.tree.map(lambda leaf: leaf[..., best], scores._replace(prefix=scores.prefix[:0]))

@@ -22,19 +22,21 @@ class Carry(NamedTuple):
     """`[K, nu]`, how far to search around it, as a share of half the control range."""
     ctrl: jax.Array
     """`[nu]`, the control in use now; rate limits start from it."""
+    phase: jax.Array
+    """`[]`, how many steps the present is past the first knot."""
 
 
 def fresh(problem: Problem, std: float) -> Carry:
     """Start from zero control, or the control nearest to zero."""
     ctrl = rest(problem)
     count = problem.spline.count
-    return Carry(jnp.tile(ctrl, (count, 1)), jnp.full((count, problem.nu), std, ctrl.dtype), ctrl)
+    return Carry(jnp.tile(ctrl, (count, 1)), jnp.full((count, problem.nu), std, ctrl.dtype), ctrl, jnp.zeros((), ctrl.dtype))
 
 
 def advance(problem: Problem, carry: Carry, std: float, ctrl: jax.Array, steps: jax.Array | int) -> Carry:
     """The memory `steps` steps later, with `ctrl` in use; the search opens to `std` again."""
-    moved = splines.shift(problem.spline, carry.knots, steps)
-    return Carry(moved, jnp.full_like(carry.std, std), jnp.asarray(ctrl, carry.ctrl.dtype))
+    knots, phase = splines.shift(problem.spline, carry.knots, carry.phase, steps)
+    return Carry(knots, jnp.full_like(carry.std, std), jnp.asarray(ctrl, carry.ctrl.dtype), phase)
 
 
 def mended(problem: Problem, carry: Carry, std: float) -> Carry:
@@ -42,7 +44,9 @@ def mended(problem: Problem, carry: Carry, std: float) -> Carry:
     low, high = problem.limits
     ctrl = jnp.clip(jnp.where(jnp.isfinite(carry.ctrl), carry.ctrl, rest(problem)), low, high)
     knots = jnp.clip(jnp.where(jnp.isfinite(carry.knots), carry.knots, ctrl), low, high)
-    return Carry(knots, jnp.where(jnp.isfinite(carry.std), carry.std, std), ctrl)
+    std_now = jnp.where(jnp.isfinite(carry.std), jnp.clip(carry.std, 0, 2), std)
+    phase = jnp.where(jnp.isfinite(carry.phase), jnp.clip(carry.phase, 0, problem.spline.spacing), 0)
+    return Carry(knots, std_now, ctrl, phase)
 
 
 def rest(problem: Problem) -> jax.Array:
@@ -51,10 +55,10 @@ def rest(problem: Problem) -> jax.Array:
     return jnp.clip(jnp.zeros_like(low), low, high)
 
 
-def to_controls(problem: Problem, knots: jax.Array, ctrl: jax.Array) -> jax.Array:
-    """Controls `[H, nu, N]` of knots `[K, nu, N]` within all limits, after the control `ctrl` in use now."""
+def to_controls(problem: Problem, knots: jax.Array, carry: Carry) -> jax.Array:
+    """Controls `[H, nu, N]` of knots `[K, nu, N]` within all limits, from where `carry` stands."""
     change = None if problem.rate is None else jnp.asarray(problem.rate, knots.dtype) * problem.model.dt
-    return splines.controls(problem.spline, knots, problem.limits, ctrl, change)
+    return splines.controls(problem.spline, knots, problem.limits, carry.phase, carry.ctrl, change)
 
 
 def to_unit(problem: Problem, knots: jax.Array) -> jax.Array:

@@ -29,13 +29,14 @@ def double_integrator() -> tuple[Params, np.ndarray]:
 
 
 def linearised_cartpole() -> tuple[Params, np.ndarray]:
-    """Cart 1 kg, pole 0.1 kg at 0.5 m, upright; unstable."""
+    """Cart 1 kg, pole 0.1 kg at 0.5 m, upright and unstable; half a second."""
+    dt = 0.02
     continuous = np.zeros((4, 4))
     continuous[0, 2] = continuous[1, 3] = 1
     continuous[2, 1], continuous[3, 1] = -0.1 * 9.81, 1.1 * 9.81 / 0.5
     force = np.array([0, 0, 1.0, -2.0])
     return (
-        linear_params(np.eye(4) + DT * continuous, DT * force, np.array([1, 5, 0.1, 0.1]), 0.01, np.array([5, 40, 3, 5])),
+        linear_params(np.eye(4) + dt * continuous, dt * force, np.array([1, 5, 0.1, 0.1]), 0.01, np.array([5, 40, 3, 5])),
         np.array([0.2, 0.15, 0.0, 0.0]),
     )
 
