@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from physics.params import nominal as nominal
     from physics.reference import Reference as Reference
     from physics.reference import Unstable as Unstable
+    from physics.rollout import sharded_rollout as sharded_rollout
+    from physics.rollout import use_cpu_devices as use_cpu_devices
     from physics.scene import Bond as Bond
     from physics.scene import Scene as Scene
     from physics.scene import load_scene as load_scene
     from physics.scene import shipped_scenes as shipped_scenes
     from physics.types import Engine as Engine
+    from physics.types import Info as Info
+    from physics.types import Params as Params
     from physics.types import State as State
 
 _HOMES = {
@@ -25,8 +29,9 @@ _HOMES = {
     "physics.mjx": ("mjx_engine",),
     "physics.params": ("nominal",),
     "physics.reference": ("Reference", "Unstable"),
+    "physics.rollout": ("sharded_rollout", "use_cpu_devices"),
     "physics.scene": ("Bond", "Scene", "load_scene", "shipped_scenes"),
-    "physics.types": ("Engine", "State"),
+    "physics.types": ("Engine", "Info", "Params", "State"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -176,14 +176,22 @@ SLOTS: dict[tuple[int, int], int] = {
 }
 
 
-def manifolds(model: mujoco.MjModel, pairs: tuple[Any, ...], geoms: list[Geom], like: Any) -> dict[Any, Any]:
-    """Per geom pair its slots as arrays: distance [k, W], position [k, 3, W], frame [k, 3, 3, W]."""
-    out = {}
+def simple(model: mujoco.MjModel, pairs: tuple[Any, ...], geoms: list[Geom]) -> list[list[Contact] | None]:
+    """Contacts of every pair whose narrow phase works on lanes."""
+    out: list[list[Contact] | None] = []
     for pair in pairs:
-        kinds = (int(model.geom_type[pair.geom1]), int(model.geom_type[pair.geom2]))
-        if kinds in NARROW:
-            out[pair] = _arrays(NARROW[kinds](geoms[pair.geom1], geoms[pair.geom2], pair.margin), like)
+        collide = NARROW.get(_kinds(model, pair))
+        out.append(collide(geoms[pair.geom1], geoms[pair.geom2], pair.margin) if collide else None)
     return out
+
+
+def _kinds(model: mujoco.MjModel, pair: Any) -> tuple[int, int]:
+    return int(model.geom_type[pair.geom1]), int(model.geom_type[pair.geom2])
+
+
+def manifolds(model: mujoco.MjModel, pairs: tuple[Any, ...], contacts: list[Any], geoms: list[Geom], like: Any) -> dict[Any, Any]:
+    """Per geom pair its slots as arrays: distance [k, W], position [k, 3, W], frame [k, 3, 3, W]."""
+    return {pair: _arrays(found, like) for pair, found in zip(pairs, contacts, strict=True) if found is not None}
 
 
 def _arrays(contacts: list[Contact], like: Any) -> Any:

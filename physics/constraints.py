@@ -24,6 +24,7 @@ from physics.cones import Grip
 from physics.pairs import GeomPair
 from physics.solver import Contacts, Layout, Limits
 from physics.tree import Pose, Tree
+from physics.types import PARAMS_NDIM
 
 Array = jax.Array
 _MIN = 1e-15
@@ -64,6 +65,11 @@ class Constants(NamedTuple):
     params: Any
     body_invweight: Array  # [B, 2]
     dof_invweight: Array  # [nv]
+
+
+def structure_ndim() -> Constants:
+    """How many axes of each leaf of the constants are structure."""
+    return Constants(PARAMS_NDIM, 2, 1)  # type: ignore[arg-type]
 
 
 class Structure:
@@ -171,11 +177,10 @@ def stiffness(solref: Any, solimp: Any, dt: float) -> tuple[Any, Any]:
     return kappa, beta
 
 
-def touches(structure: Structure, constants: Constants, pose: Pose, like: Array) -> list[Touch]:
+def touches(structure: Structure, constants: Constants, contacts: Any, geoms: Any, like: Array) -> list[Touch]:
     """Narrow phase of every group, deepest first where the budget cuts."""
     params = constants.params
-    geoms = collision.geom_poses(structure.model, pose, [ln.lanes(row) for row in ln.rows(params.geom_size)])
-    found = collision.manifolds(structure.model, structure.scene.pairs, geoms, like)
+    found = collision.manifolds(structure.model, structure.scene.pairs, contacts, geoms, like)
     out = []
     for group in structure.groups:
         parts, mus, index = [], [], []

@@ -7,20 +7,22 @@
 Structure first, worlds last; every function broadcasts over the worlds. θ is an argument, all else of the scene is closed over.
 """
 
-from typing import Any, Callable
+from functools import partial
+from typing import Any, Callable, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from physics import bonds, constraints, dynamics, solver
+from physics import bonds, collision, constraints, dynamics, smallmat, solver
 from physics import lanes as ln
 from physics import params as theta
 from physics.constraints import Constants, Structure
 from physics.equalities import bond_loads, bond_rows
-from physics.tree import BALL, FREE, Tree, forward
-from physics.types import Engine, Info, Params, State
+from physics.stage import fused
+from physics.tree import BALL, FREE, Pose, Tree, forward
+from physics.types import PARAMS_NDIM, Engine, Info, Params, State
 
 Array = jax.Array
 
@@ -77,33 +79,23 @@ def _finite(**arrays: Array) -> None:
 
 
 def _step(structure: Structure, constants: Constants, state: State, ctrl: Array, force: Any, wrench: Any) -> tuple[State, Info]:
-    m, tree, params = structure.model, structure.tree, constants.params
+    m = structure.model
     h, like = float(m.opt.timestep), state.qpos[0] * 0
     _check(structure, state, ctrl)
-    q, v = ln.lanes(state.qpos), ln.lanes(state.qvel)
-    pose = forward(tree, tuple(ln.lanes(r) for r in ln.rows(params.body_ipos)), q)
-    moments = [ln.lanes(r) for r in ln.rows(params.body_inertia)]
-    bodies = dynamics.inertias(tree, pose, ln.lanes(params.body_mass), moments)
-    lower = dynamics.mass_matrix(tree, pose, bodies, ln.lanes(params.dof_armature))
-    blocks = [jnp.stack([ln.stack([lower[max(i, j)][min(i, j)] for j in range(a, b)], like) for i in range(a, b)]) for a, b in structure.spans]
-    gain, damping = ln.lanes(params.actuator_gain), ln.lanes(params.dof_damping)
-    push, act = dynamics.actuation(tree, q, v, ln.lanes(state.act), ln.lanes(ctrl), gain)
-    free = dynamics.passive(tree, q, v, damping)
-    tau = [ln.sub(ln.add(f, p), c) for f, p, c in zip(free, push, dynamics.bias(tree, pose, bodies, v, ln.lanes(params.gravity)), strict=True)]
-    if wrench is not None:
-        tau = ln.vadd(tau, dynamics.body_force(tree, pose, [ln.lanes(w) for w in ln.rows(wrench)]))
-    smooth = ln.stack(tau, like)
+    motion = fused(partial(_motion, structure), _lanes(constants.params), *map(ln.lanes, (state.qpos, state.qvel, state.act, ctrl)), _rows(wrench))
+    pose, smooth = motion.pose, ln.stack(motion.tau, like)
+    blocks = [_block(motion.mass, a, b, like) for a, b in structure.spans]
     if force is not None:
         smooth = smooth + force
 
     axes = constraints.axes(structure, pose, like)
-    problem, touches, bonded, apart = _problem(structure, constants, state, pose, axes, blocks, smooth, like)
+    problem, touches, bonded, apart = _problem(structure, constants, state, motion, axes, blocks, smooth, like)
     qacc, count, error = solver.solve(structure.layout, problem, state.warmstart)
     impulse = [h * f for f in solver.contact_forces(structure.layout, problem, qacc)]
 
-    speed = state.qvel + h * _damped(structure, blocks, damping, qacc, h)
-    qpos = _integrate(m, q, ln.lanes(speed), h)
-    late = ln.stack(act, like) if act else state.act
+    speed = state.qvel + h * _damped(structure, blocks, ln.lanes(constants.params.dof_damping), qacc, h)
+    qpos = fused(partial(_integrate, m, h=h), ln.lanes(state.qpos), ln.lanes(speed))
+    late = ln.stack(motion.act, like) if motion.act else state.act
     new = State(ln.stack(qpos, like), speed, late, state.intact, apart, lax.stop_gradient(qacc), state.time + h)
     empty = jnp.zeros((0, *like.shape), like.dtype)
     join = lambda parts, *middle: jnp.concatenate(parts) if parts else empty.reshape(0, *middle, *like.shape)  # noqa: E731
@@ -120,6 +112,46 @@ def _step(structure: Structure, constants: Constants, state: State, ctrl: Array,
     return new, info
 
 
+class Motion(NamedTuple):
+    """What one pass over the tree gives, as lanes."""
+
+    pose: Pose
+    mass: list[list[Any]]  # lower triangle of M
+    tau: list[Any]  # all forces but the constraints'
+    act: list[Any]  # activations after the step
+    contacts: list[Any]  # per geom pair its contacts, None where the narrow phase works on arrays
+    geoms: list[Any]
+
+
+def _motion(structure: Structure, params: Params, qpos: Any, qvel: Any, act: Any, ctrl: Any, wrench: Any) -> Motion:
+    """Kinematics, dynamics and the simple narrow phases."""
+    tree, m = structure.tree, structure.model
+    pose = forward(tree, params.body_ipos, qpos)
+    bodies = dynamics.inertias(tree, pose, params.body_mass, params.body_inertia)
+    mass = dynamics.mass_matrix(tree, pose, bodies, params.dof_armature)
+    push, late = dynamics.actuation(tree, qpos, qvel, act, ctrl, params.actuator_gain)
+    tau: Any = ln.vadd(dynamics.passive(tree, qpos, qvel, params.dof_damping), push)
+    tau = ln.vsub(tau, dynamics.bias(tree, pose, bodies, qvel, params.gravity))
+    if wrench is not None:
+        tau = ln.vadd(tau, dynamics.body_force(tree, pose, wrench))
+    geoms = collision.geom_poses(m, pose, params.geom_size)
+    return Motion(pose, mass, list(tau), late, collision.simple(m, structure.scene.pairs, geoms), geoms)
+
+
+def _lanes(params: Params) -> Params:
+    """θ as lanes."""
+    return Params(*(_rows(x) if n == 2 else ln.lanes(x) for x, n in zip(params, PARAMS_NDIM, strict=True)))
+
+
+def _rows(x: Any) -> Any:
+    return None if x is None else tuple(ln.lanes(row) for row in ln.rows(x))
+
+
+def _block(mass: list[list[Any]], a: int, b: int, like: Array) -> Array:
+    """One tree's symmetric block of M."""
+    return jnp.stack([ln.stack([mass[max(i, j)][min(i, j)] for j in range(a, b)], like) for i in range(a, b)])
+
+
 def _check(structure: Structure, state: State, ctrl: Array) -> None:
     worlds = state.qpos.shape[1:]
     if ctrl.shape != (structure.model.nu, *worlds):
@@ -127,11 +159,11 @@ def _check(structure: Structure, state: State, ctrl: Array) -> None:
     _finite(ctrl=ctrl, qpos=state.qpos, qvel=state.qvel)
 
 
-def _problem(structure: Structure, constants: Constants, state: State, pose: Any, axes: Any, blocks: Any, smooth: Array, like: Array) -> Any:
+def _problem(structure: Structure, constants: Constants, state: State, motion: Motion, axes: Any, blocks: Any, smooth: Array, like: Array) -> Any:
     """The convex problem of this instant, its contacts, its bonds, and the bonds' new `apart`."""
-    touches = constraints.touches(structure, constants, pose, like)
+    touches = constraints.touches(structure, constants, motion.contacts, motion.geoms, like)
     apart, shifts = _apart(structure, state, touches)
-    bonded = bond_rows(structure, constants, state, pose, axes, like)
+    bonded = bond_rows(structure, constants, state, motion.pose, axes, like)
     a, b = solver.assemble(structure.layout, blocks, smooth, bonded)
     groups = tuple(
         constraints.contact_rows(structure, constants, g, t, axes, state.qvel, s)
@@ -156,8 +188,6 @@ def _apart(structure: Structure, state: State, touches: Any) -> tuple[Array, lis
 
 def _damped(structure: Structure, blocks: Any, damping: Any, qacc: Array, h: float) -> Array:
     """(M + hD)⁻¹ M q̈, tree by tree; trees of one size share one factorisation."""
-    from physics import smallmat
-
     parts: list[Any] = [qacc[a:b] for a, b in structure.spans]
     sizes: dict[int, list[int]] = {}
     for t, (a, b) in enumerate(structure.spans):
@@ -174,7 +204,7 @@ def _damped(structure: Structure, blocks: Any, damping: Any, qacc: Array, h: flo
     return jnp.concatenate(parts)
 
 
-def _integrate(m: Any, q: Any, v: Any, h: float) -> list[Any]:
+def _integrate(m: Any, q: Any, v: Any, *, h: float) -> list[Any]:
     """q ⊕ h v."""
     out: list[Any] = list(q)
     for j in range(m.njnt):

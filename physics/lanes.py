@@ -136,7 +136,7 @@ def norm(v: Sequence[Lane]) -> Lane:
     return safe_sqrt(dot(v, v))
 
 
-def unit(v: Sequence[Lane], fallback: Sequence[float]) -> tuple[Any, Lane]:
+def unit(v: Sequence[Lane], fallback: Sequence[Lane]) -> tuple[Any, Lane]:
     """v/|v| and |v|; the fallback where |v| is 0."""
     squared = dot(v, v)
     positive = squared > 0
@@ -156,7 +156,7 @@ def cos_sin(angle: Lane) -> tuple[Lane, Lane]:
     return jnp.cos(angle), jnp.sin(angle)
 
 
-def static(x: Sequence[float]) -> Any:
+def static(x: Any) -> Any:
     """numpy row(s) -> tuples of Python floats, so that zeros and ones fold away."""
     return tuple(static(row) if getattr(row, "ndim", 0) else float(row) for row in x)
 

@@ -20,6 +20,7 @@ from physics.tree import BALL, FREE, Tree, forward
 from physics.types import Params
 
 Array = jax.Array
+_SLIDER = 2  # MuJoCo's body_simple: only axis-aligned slides move the body; it takes 1/m for such a body and its dofs
 
 
 def nominal(scene: Any) -> Params:
@@ -60,8 +61,14 @@ def apply(tree: Tree, params: Params) -> Constants:
     per_body = jnp.mean(diagonal[: rows.shape[1]].reshape(len(tree.moving), 2, 3, *like.shape), 2)
     zero = jnp.zeros_like(per_body[0])
     slot = {b: i for i, b in enumerate(tree.moving)}
-    body = jnp.stack([per_body[slot[b]] if b in slot else zero for b in range(m.nbody)])
-    return Constants(params, body, _average(tree, diagonal[rows.shape[1] :]))
+    weights = [per_body[slot[b]] if b in slot else zero for b in range(m.nbody)]
+    dofs = _average(tree, diagonal[rows.shape[1] :])
+    for b in np.flatnonzero(m.body_simple == _SLIDER):
+        light = 1 / (like + params.body_mass[b])
+        weights[b] = jnp.stack([light, 0 * light])
+        for d in tree.dofs[b]:
+            dofs[d] = light
+    return Constants(params, jnp.stack(weights), jnp.stack(dofs))
 
 
 def _eye(n: int, like: Array) -> Array:
@@ -80,11 +87,11 @@ def _motion_rows(tree: Tree, pose: Any, like: Array) -> Array:
     return jnp.stack(columns, 1)
 
 
-def _average(tree: Tree, diagonal: Array) -> Array:
+def _average(tree: Tree, diagonal: Array) -> list[Array]:
     m, out = tree.model, [diagonal[d] for d in range(tree.model.nv)]
     for j in range(m.njnt):
         start = int(m.jnt_dofadr[j])
         triples = {FREE: (start, start + 3), BALL: (start,)}.get(int(m.jnt_type[j]), ())
         for i in triples:
             out[i : i + 3] = [jnp.mean(diagonal[i : i + 3], 0)] * 3
-    return jnp.stack(out)
+    return out

@@ -27,6 +27,9 @@ class Params(NamedTuple):
     bond_strength: Any  # [nb, 2] N and N m at which a bond is said to break (read by event models, not by the engine)
 
 
+PARAMS_NDIM = Params(1, 2, 2, 1, 1, 2, 2, 2, 1, 1, 2)  # axes of structure of each leaf; one more means a value per world
+
+
 class State(NamedTuple):
     """One instant of W worlds."""
 
