@@ -7,7 +7,7 @@ A caller never waits and never sees half a plan: a published plan is one object,
 """
 
 import threading
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class Background:
         self._stop = False
         self._thread = threading.Thread(target=self._work, name="planner", daemon=True)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Background":
         self._thread.start()
         return self
 

@@ -62,13 +62,14 @@ def mixture(
     *,
     samples: int = 128,
     iterations: int = 4,
-    elites: int = 12,
+    elites: int = 6,
     std: float = 0.5,
     std_min: float = 0.02,
     colour: float = 1.0,
-    polished: int = 4,
+    polished: int = 6,
     steps: int = 3,
-    step: float = 0.05,
+    step: float = 0.01,
+    finest: float = 0.1,
 ) -> Planner:
     """CEM whose best `polished` samples take `steps` gradient steps and join the elites."""
 
@@ -80,7 +81,7 @@ def mixture(
             chosen = jnp.clip(chosen - step * 0.5**count * grad / jnp.maximum(largest, 1e-30), -1, 1)
         return chosen, unit_score(problem, params, state, carry, chosen)
 
-    rule = cem_rule(elites, std_min, coloured(problem.spline.count, colour))
+    rule = cem_rule(elites, std_min, coloured(problem.spline.count, colour), finest=finest)
     return sampling_planner(problem, rule, samples=samples, iterations=iterations, std=std, polish=polish)
 
 

@@ -2,7 +2,7 @@
 
     u_t = clip( sum_k B[t, k] z_k, ctrl_min, ctrl_max ),   |u_t - u_{t-1}| <= rate dt
 
-B is fixed by the kind of curve and by the phase: how far (in steps) the present has moved past the first knot. Moving on
+B is fixed by the kind of curve and by the phase: how many steps the present is past the first knot. Moving on
 by one step only moves the phase, until a whole knot has passed and is dropped; so a warm start is the very same curve
 (for `cubic`, up to the slopes at its two ends), held at its end. Legend: H horizon, K knots, nu controls, N samples.
 """
@@ -110,9 +110,7 @@ def _beside(limit: jax.Array, knots: jax.Array) -> jax.Array:
     return limit if knots.ndim == 2 else limit[:, None]
 
 
-def shift(
-    spline: Spline, knots: jax.Array, phase: jax.Array, steps: jax.Array | int
-) -> tuple[jax.Array, jax.Array]:
+def shift(spline: Spline, knots: jax.Array, phase: jax.Array, steps: jax.Array | int) -> tuple[jax.Array, jax.Array]:
     """(knots `[K, nu]`, phase) of the same curve `steps` steps later; past its end the last control is held."""
     ahead = phase + steps
     passed = jnp.floor(ahead / spline.spacing + 1e-4)

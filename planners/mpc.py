@@ -244,24 +244,28 @@ def _keyed(planner: Planner) -> Callable[..., tuple[Plan, Any]]:
 
 def _predictor(problem: Problem) -> Callable[..., Any]:
     """predict(params, state, ctrls `[H, nu]`, steps) -> the state `steps` later."""
-    many = problem.risk.members > 1
 
     def predict(params: Params, state: Any, ctrls: jax.Array, steps: jax.Array) -> Any:
         def advance(index: jax.Array, state: Any) -> Any:
-            ctrl = ctrls[jnp.minimum(index, ctrls.shape[0] - 1)][:, None]
-            ctrl = jnp.broadcast_to(ctrl, (ctrl.shape[0], problem.risk.members))
-            return problem.model.step(params.model, state, ctrl)[0]
+            return _one_step(problem, params, state, ctrls[jnp.minimum(index, ctrls.shape[0] - 1)])
 
-        wide = state if many else jax.tree.map(lambda leaf: leaf[..., None], state)
-        later = jax.lax.fori_loop(0, steps, advance, wide)
-        return later if many else jax.tree.map(lambda leaf: leaf[..., 0], later)
+        return jax.lax.fori_loop(0, steps, advance, state)
 
     return predict
 
 
+def _one_step(problem: Problem, params: Params, state: Any, ctrl: jax.Array) -> Any:
+    """The next state of one world; with members, of each of them."""
+    members = problem.risk.members
+    if members > 1:
+        return problem.model.step(params.model, state, jnp.broadcast_to(ctrl[:, None], (len(ctrl), members)))[0]
+    wide = jax.tree.map(lambda leaf: leaf[..., None], state)
+    return jax.tree.map(lambda leaf: leaf[..., 0], problem.model.step(params.model, wide, ctrl[:, None])[0])
+
+
 def simulated_plant(problem: Problem, params: Params, state: Any) -> Plant:
     """A plant that is the model itself, started at `state`."""
-    step = jax.jit(problem.model.step)
+    step = jax.jit(lambda params, state, ctrl: _one_step(problem, params, state, ctrl))
     start, params = strong(state), strong(params)
     now = [start]
 
@@ -269,7 +273,7 @@ def simulated_plant(problem: Problem, params: Params, state: Any) -> Plant:
         now[0] = start
 
     def apply(ctrl: np.ndarray) -> None:
-        now[0], _ = step(params.model, now[0], jnp.asarray(ctrl))
+        now[0] = step(params, now[0], jnp.asarray(ctrl))
 
     return Plant(reset, apply, lambda: now[0])
 
@@ -319,9 +323,7 @@ def simulate(
         state, carry = loop
         plan, carry = planner.plan(params, key, state, carry)
         ctrl = plan.ctrls[0]
-        wide = jax.tree.map(lambda leaf: leaf[..., None], state)
-        wide, _ = problem.model.step(params.model, wide, ctrl[:, None])
-        state = jax.tree.map(lambda leaf: leaf[..., 0], wide)
+        state = _one_step(problem, params, state, ctrl)
         return (state, planner.advance(carry, ctrl, 1)), (state, ctrl, plan.status)
 
     return jax.lax.scan(advance, (state, planner.init()), jax.random.split(key, steps))[1]

@@ -1,7 +1,7 @@
 """Sampling: draw candidates around a mean, score them, move the mean. One loop; the algorithms are update rules.
 
     z_n = clip(mean + std * noise_n, -1, 1),   z_0 = mean          candidates, as shares of half the control range
-    J_n = J(z_n), infinite where the sample was lost
+    J_n = J(z_n), infinite where the sample was lost;   z_1 = best so far
 
     predictive sampling    mean <- z_argmin J                               (Howell et al. 2022, 2212.00541)
     CEM                    mean, std <- those of the elites                 (Rubinstein 1999; coloured: 2008.06389)
@@ -9,8 +9,8 @@
     annealed MPPI          the same, with noise that shrinks from iteration to iteration and towards the present
                                                                             (diffusion-style: 2409.15610)
 
-The temperature t is a share of (median J - min J), so no rule depends on the unit of the cost. Lost samples never enter a
-sum: they are replaced before it, so what they hold cannot matter. Legend: K knots, N samples, nu controls.
+The temperature t is a share of (median J - min J), so no rule depends on the unit of the cost. Lost samples never enter
+a sum: they are replaced before it, so what they hold cannot matter. Legend: K knots, N samples, nu controls.
 """
 
 from collections.abc import Callable
@@ -81,7 +81,7 @@ def explore(
         index, key = inputs
         noise = _noise(rule, key, (*search.mean.shape, samples))
         z = search.mean[..., None] + rule.spread(index, search.std)[..., None] * noise
-        z = jnp.clip(z.at[..., 0].set(search.mean), -1, 1)
+        z = jnp.clip(z.at[..., 0].set(search.mean).at[..., 1].set(search.best), -1, 1)
         ctrls = warmstart.to_controls(problem, warmstart.from_unit(problem, z), carry)
         scores, _ = score(problem, params, state, ctrls, forcing, bound=bound)
         counted = jnp.sum(scores.valid, dtype=jnp.int32)
@@ -179,12 +179,13 @@ def cem(
     std_min: float = 0.02,
     keep: float = 0.0,
     colour: float = 1.0,
+    finest: float = 0.1,
 ) -> Planner:
     """Cross-entropy method. Noise of power 1 / frequency ** colour along the knots: 0 white, 1 pink, 2 red.
 
     keep: share of the old mean and std that stays in an update; more of it searches longer.
     """
-    rule = cem_rule(elites, std_min, coloured(problem.spline.count, colour), keep)
+    rule = cem_rule(elites, std_min, coloured(problem.spline.count, colour), keep, finest)
     return sampling_planner(problem, rule, samples=samples, iterations=iterations, std=std)
 
 
@@ -196,7 +197,7 @@ def mppi(
     std: float = 0.5,
     temperature: float = 0.1,
     shrink: float = 1.0,
-    colour: float = 0.0,
+    colour: float = 1.0,
     finest: float = 0.1,
 ) -> Planner:
     """Model-predictive path integral control. `shrink` multiplies the noise from one iteration to the next."""
@@ -231,7 +232,9 @@ def as_it_is(index: jax.Array, std: jax.Array) -> jax.Array:
     return std
 
 
-def cem_rule(elites: int, std_min: float, colour: np.ndarray | None, keep: float = 0.0) -> Rule:
+def cem_rule(
+    elites: int, std_min: float, colour: np.ndarray | None = None, keep: float = 0.0, finest: float = 1.0
+) -> Rule:
     """Mean and standard deviation of the elites; lost samples are never elite."""
     if elites < 2:
         raise ValueError(f"CEM needs at least 2 elites, got {elites}")
@@ -243,7 +246,7 @@ def cem_rule(elites: int, std_min: float, colour: np.ndarray | None, keep: float
         width = jnp.sqrt(masked_mean((chosen - centre[..., None]) ** 2, counts))
         return keep * mean + (1 - keep) * centre, jnp.maximum(keep * std + (1 - keep) * width, std_min)
 
-    return Rule(as_it_is, update, colour)
+    return Rule(as_it_is, update, colour, finest)
 
 
 def path_integral(temperature: float, shrink: float) -> Callable[..., tuple[jax.Array, jax.Array]]:

@@ -30,7 +30,9 @@ def fresh(problem: Problem, std: float) -> Carry:
     """Start from zero control, or the control nearest to zero."""
     ctrl = rest(problem)
     count = problem.spline.count
-    return Carry(jnp.tile(ctrl, (count, 1)), jnp.full((count, problem.nu), std, ctrl.dtype), ctrl, jnp.zeros((), ctrl.dtype))
+    return Carry(
+        jnp.tile(ctrl, (count, 1)), jnp.full((count, problem.nu), std, ctrl.dtype), ctrl, jnp.zeros((), ctrl.dtype)
+    )
 
 
 def advance(problem: Problem, carry: Carry, std: float, ctrl: jax.Array, steps: jax.Array | int) -> Carry:

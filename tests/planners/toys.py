@@ -162,15 +162,15 @@ def cartpole_step(params: Any, s: Swing, ctrl: jax.Array) -> tuple[Swing, None]:
     return Swing(pos, angle, vel, rate), None
 
 
-def pendulum_problem(horizon: int = 30, count: int = 8) -> Problem:
+def pendulum_problem(horizon: int = 40, count: int = 8) -> Problem:
     def running(goal: Any, s: Swing, ctrl: jax.Array) -> jax.Array:
         return 5 * (1 - jnp.cos(s.angle)) + 0.05 * s.rate**2 + 0.005 * ctrl[0] ** 2
 
-    cost = Cost(running, lambda goal, s: 50 * (1 - jnp.cos(s.angle)) + 1.0 * s.rate**2)
+    cost = Cost(running, lambda goal, s: 100 * (1 - jnp.cos(s.angle)) + 5.0 * s.rate**2)
     return Problem(Model(pendulum_step, [-2.5], [2.5], 0.05), cost, knots.linear(horizon, count))
 
 
-def cartpole_problem(horizon: int = 40, count: int = 10) -> Problem:
+def cartpole_problem(horizon: int = 40, count: int = 8) -> Problem:
     def running(goal: Any, s: Swing, ctrl: jax.Array) -> jax.Array:
         return 5 * (1 - jnp.cos(s.angle)) + 0.2 * s.pos**2 + 0.02 * s.vel**2 + 0.02 * s.rate**2 + 5e-4 * ctrl[0] ** 2
 
