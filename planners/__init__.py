@@ -33,14 +33,17 @@ if TYPE_CHECKING:
     from planners.problem import Problem as Problem
     from planners.problem import Status as Status
     from planners.problem import least_squares as least_squares
+    from planners.problem import strong as strong
     from planners.risk import Risk as Risk
     from planners.risk import cvar as cvar
     from planners.risk import mean as mean
     from planners.risk import worst as worst
+    from planners.sampling import Rule as Rule
     from planners.sampling import annealed_mppi as annealed_mppi
     from planners.sampling import cem as cem
     from planners.sampling import mppi as mppi
     from planners.sampling import predictive_sampling as predictive_sampling
+    from planners.sampling import sampling_planner as sampling_planner
     from planners.verdict import describe as describe
 
 _HOMES = {
@@ -61,9 +64,10 @@ _HOMES = {
         "Problem",
         "Status",
         "least_squares",
+        "strong",
     ),
     "planners.risk": ("Risk", "cvar", "mean", "worst"),
-    "planners.sampling": ("annealed_mppi", "cem", "mppi", "predictive_sampling"),
+    "planners.sampling": ("Rule", "annealed_mppi", "cem", "mppi", "predictive_sampling", "sampling_planner"),
     "planners.verdict": ("describe",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -21,9 +21,9 @@ HORIZON, INTERVALS, DELTA = 6, 3, 0.05
 class Tied(NamedTuple):
     """A cart on two springs, left and right, each of which tears when the push towards it is strong enough."""
 
-    pos: jax.Array
-    vel: jax.Array
-    intact: jax.Array
+    pos: Any
+    vel: Any
+    intact: Any
 
 
 class Springs(NamedTuple):
@@ -170,7 +170,7 @@ def test_required_forbidden_and_contingency() -> None:
     plan, aim = jax.jit(planner.plan), {"target": np.float32(0.1), "price": np.zeros(2, np.float32)}
 
     def result(left_strength: float) -> Any:
-        springs = Springs(np.float32([left_strength, 1.0]), np.full(2, 3, np.float32))
+        springs = Springs(np.array([left_strength, 1.0], np.float32), np.full(2, 3, np.float32))
         return plan(strong(Params(springs, aim)), jax.random.key(0), START, strong(planner.init()))[0]
 
     weak, strong_ = result(1.0), result(5.0)

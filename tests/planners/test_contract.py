@@ -219,8 +219,8 @@ def test_reachable_goals_are_ok_and_contradictory_ones_never(name: str) -> None:
     reached = 0
     for seed in range(10):
         target = float(rng.uniform(-0.1, 0.22))
-        carry = None
-        for round_ in range(4):
+        plan, carry = plan_of(name, seed, params=cart_params(target=target))
+        for round_ in (1, 2, 3):
             plan, carry = plan_of(name, seed + 100 * round_, params=cart_params(target=target), carry=carry)
         reached += int(plan.status) == Status.OK
         walled, _ = plan_of(name, seed, params=cart_params(target=target, wall=target - 0.3), carry=carry)
@@ -239,9 +239,9 @@ def fuzz(name: str, calls: int) -> None:
         return (values * rng.uniform(-3, 3)).astype(np.float32)
 
     for _ in range(calls):
-        state = cart_state(*(wild() if rng.random() < 0.3 else rng.normal(0, 1) for _ in range(2)))
+        state = cart_state(*(float(wild()) if rng.random() < 0.3 else rng.normal() for _ in range(2)))
         lanes = rng.random(LANES) < rng.random()
-        params = poisoned(rng.choice(["state", "cost", "network"]), lanes, rng.integers(4),
+        params = poisoned(rng.choice(["state", "cost", "network"]), lanes, int(rng.integers(4)),
                           target=wild() if rng.random() < 0.2 else rng.normal())  # fmt: skip
         carry = case_.carry
         if rng.random() < 0.3:

@@ -64,7 +64,7 @@ def _limited(knots: jax.Array, rate: jax.Array) -> jax.Array:
 def test_rate_limits_are_exact(rate: float, seed: int) -> None:
     knots = jax.random.normal(jax.random.key(seed), (6, 2, 8))
     ctrls = np.asarray(_limited(knots, jnp.float32(rate)))
-    path = np.concatenate([np.broadcast_to(np.float32([[0.9], [0.6]]), (1, 2, 8)), ctrls])
+    path = np.concatenate([np.broadcast_to(np.array([[0.9], [0.6]], np.float32), (1, 2, 8)), ctrls])
     assert np.abs(np.diff(path, axis=0)).max() <= np.float32(rate)
     assert np.all((ctrls >= LIMITS[0][:, None]) & (ctrls <= LIMITS[1][:, None]))
 

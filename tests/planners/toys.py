@@ -18,10 +18,10 @@ POISONS = (np.nan, np.inf, -np.inf, 1e38)
 
 
 class Cart(NamedTuple):
-    pos: jax.Array
-    vel: jax.Array
-    intact: jax.Array
-    mark: jax.Array
+    pos: Any
+    vel: Any
+    intact: Any
+    mark: Any
 
 
 class Theta(NamedTuple):
@@ -134,10 +134,10 @@ def linear_problem(spline: knots.Spline) -> Problem:
 class Swing(NamedTuple):
     """Hanging at angle pi, upright at 0; the pendulum leaves the cart's part at zero."""
 
-    pos: jax.Array
-    angle: jax.Array
-    vel: jax.Array
-    rate: jax.Array
+    pos: Any
+    angle: Any
+    vel: Any
+    rate: Any
 
 
 def pendulum_step(params: Any, s: Swing, ctrl: jax.Array) -> tuple[Swing, None]:
