@@ -118,7 +118,7 @@ def joint(
     samples: int = 64,
     iterations: int = 6,
     elites: int = 8,
-    std: float = 0.5,
+    std: float = 1.0,
     colour: float = 1.0,
     polish_rounds: int = 1,
     slack: float = 0.1,
@@ -129,6 +129,7 @@ def joint(
 
     bound(goal, state) -> `[N]`: a lower bound on the cost still to come, whatever happens; zero by default.
     polish_rounds: further searches of the best `branches` schedules at the end. slack: see above.
+    std is wide, since a schedule often asks for a control near its limit before its branch can be consistent.
     """
     check_problem(problem)
     if not problem.model.events:
@@ -137,7 +138,7 @@ def joint(
         raise ValueError(f"intervals must lie between 1 and the horizon {problem.spline.horizon}, got {intervals}")
     tree = tree_of(problem, intervals, most_events)
     branches = min(branches, len(tree.parent))
-    rule = cem_rule(elites, 0.02, coloured(problem.spline.count, colour))
+    rule = cem_rule(elites, 0.02, coloured(problem.spline.knots, colour))
     least = bound or (lambda goal, state: jnp.zeros(()))
     inner = partial(explore, problem, rule, samples, iterations)
 

@@ -81,7 +81,7 @@ def mixture(
             chosen = jnp.clip(chosen - step * 0.5**count * grad / jnp.maximum(largest, 1e-30), -1, 1)
         return chosen, unit_score(problem, params, state, carry, chosen)
 
-    rule = cem_rule(elites, std_min, coloured(problem.spline.count, colour), finest=finest)
+    rule = cem_rule(elites, std_min, coloured(problem.spline.knots, colour), finest=finest)
     return sampling_planner(problem, rule, samples=samples, iterations=iterations, std=std, polish=polish)
 
 

@@ -27,7 +27,7 @@ Climb = Callable[[Params, jax.Array, Any, Carry], tuple[jax.Array, jax.Array, ja
 def guarded(problem: Problem, climb: Climb, *, std: float, tolerance: float, samples: int, rounds: int) -> Planner:
     """`climb` while the gradient is right, else `rounds` of MPPI with `samples` each, spread by `std`."""
     check_problem(problem)
-    rule = Rule(as_it_is, path_integral(0.1, 0.9), coloured(problem.spline.count, 1.0))
+    rule = Rule(as_it_is, path_integral(0.1, 0.9), coloured(problem.spline.knots, 1.0))
 
     def sample(params: Params, key: jax.Array, state: Any, carry: Carry) -> tuple[jax.Array, jax.Array, jax.Array]:
         search = explore(problem, rule, samples, rounds, params, key, state, carry)

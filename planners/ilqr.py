@@ -57,9 +57,9 @@ def ilqr(
 
     mu: first regularisation, as a share of the largest entry of Q_uu's diagonal.
     """
-    if problem.spline.kind != "hold" or problem.spline.count != problem.spline.horizon:
+    if problem.spline.kind != "hold" or problem.spline.knots != problem.spline.horizon:
         raise ValueError(f"ilqr needs one knot per step, hold(horizon); got {problem.spline.kind} knots "
-                         f"({problem.spline.count} for {problem.spline.horizon} steps)")  # fmt: skip
+                         f"({problem.spline.knots} for {problem.spline.horizon} steps)")  # fmt: skip
     if problem.risk.members != 1:
         raise ValueError(f"ilqr plans for one member, got {problem.risk.members}; use a sampling planner")
     alphas = 0.5 ** jnp.arange(step_sizes, dtype=float)

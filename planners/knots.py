@@ -19,14 +19,14 @@ class Spline(NamedTuple):
 
     horizon: int
     """H, in steps."""
-    count: int
+    knots: int
     """K, the number of knots."""
     kind: str
 
     @property
     def spacing(self) -> float:
         """Steps from knot to knot."""
-        return self.horizon / self.count if self.kind == "hold" else (self.horizon - 1) / (self.count - 1)
+        return self.horizon / self.knots if self.kind == "hold" else (self.horizon - 1) / (self.knots - 1)
 
 
 def hold(horizon: int, count: int | None = None) -> Spline:
@@ -45,23 +45,23 @@ def cubic(horizon: int, count: int) -> Spline:
 
 
 def _checked(spline: Spline, least: int) -> Spline:
-    if not least <= spline.count <= spline.horizon:
+    if not least <= spline.knots <= spline.horizon:
         raise ValueError(f"a {spline.kind} spline over {spline.horizon} steps needs between {least} and "
-                         f"{spline.horizon} knots, got {spline.count}")  # fmt: skip
+                         f"{spline.horizon} knots, got {spline.knots}")  # fmt: skip
     return spline
 
 
 def weights(spline: Spline, phase: jax.Array | float) -> jax.Array:
     """B `[H, K]` at a phase in [0, spacing)."""
     at = (jnp.arange(spline.horizon) + jnp.asarray(phase, float)) / spline.spacing  # in knots
-    units = jnp.eye(spline.count)
+    units = jnp.eye(spline.knots)
     if spline.kind == "hold":
-        return units[jnp.clip(jnp.floor(at + 1e-4).astype(jnp.int32), 0, spline.count - 1)]
-    at = jnp.clip(at, 0, spline.count - 1)[:, None]
+        return units[jnp.clip(jnp.floor(at + 1e-4).astype(jnp.int32), 0, spline.knots - 1)]
+    at = jnp.clip(at, 0, spline.knots - 1)[:, None]
     if spline.kind == "linear":
-        return jnp.maximum(1 - jnp.abs(at - jnp.arange(spline.count)), 0)
-    slopes = jnp.asarray(np.gradient(np.eye(spline.count), axis=0), units.dtype)
-    left = jnp.clip(jnp.floor(at[:, 0]).astype(jnp.int32), 0, spline.count - 2)
+        return jnp.maximum(1 - jnp.abs(at - jnp.arange(spline.knots)), 0)
+    slopes = jnp.asarray(np.gradient(np.eye(spline.knots), axis=0), units.dtype)
+    left = jnp.clip(jnp.floor(at[:, 0]).astype(jnp.int32), 0, spline.knots - 2)
     s = at - left[:, None]
     return (
         (2 * s**3 - 3 * s**2 + 1) * units[left]
@@ -85,7 +85,7 @@ def controls(
     the first is compared with `ctrl` `[nu]`, the control in use now.
     """
     low, high = (_beside(limit, knots) for limit in limits)
-    if spline.kind == "hold" and spline.count == spline.horizon:
+    if spline.kind == "hold" and spline.knots == spline.horizon:
         ctrls = knots
     else:
         rows = weights(spline, phase).astype(knots.dtype)
@@ -114,7 +114,7 @@ def shift(spline: Spline, knots: jax.Array, phase: jax.Array, steps: jax.Array |
     """(knots `[K, nu]`, phase) of the same curve `steps` steps later; past its end the last control is held."""
     ahead = phase + steps
     passed = jnp.floor(ahead / spline.spacing + 1e-4)
-    index = jnp.minimum(jnp.arange(spline.count) + passed.astype(jnp.int32), spline.count - 1)
+    index = jnp.minimum(jnp.arange(spline.knots) + passed.astype(jnp.int32), spline.knots - 1)
     return knots[index], jnp.maximum(ahead - passed * spline.spacing, 0).astype(phase.dtype)
 
 

@@ -110,8 +110,9 @@ class Controller:
         """Forget the previous plan, not the compiled programs."""
         self._carry = strong(self._init())
         self._count, self._shifted, self._origin_s = 0, 0, None
-        self._ctrl = np.clip(np.zeros_like(self._low), self._low, self._high)
-        self._last_s = -np.inf
+        self._rest = np.clip(np.zeros_like(self._low), self._low, self._high)
+        self._ctrl = self._rest
+        self._issued: deque[tuple[float, np.ndarray]] = deque(maxlen=256)
         self.published = Published(self._ctrl[None], 0.0, None, Status.FALLBACK)
         self._round_s: deque[float] = deque(maxlen=64)
         self._rest_s: deque[float] = deque(maxlen=64)
@@ -151,6 +152,7 @@ class Controller:
             self.published = self.published._replace(status=Status.FALLBACK)
             error = f"{type(failure).__name__}: {failure}".splitlines()[0]
         self._ctrl = self.command(due_s)
+        self._issued.append((due_s, self._ctrl))
         self._record(t, begin, rounds, error)
         self._rest_s.append(time.perf_counter() - done_s if rounds else 0.0)
         return self._ctrl
@@ -183,8 +185,13 @@ class Controller:
 
     def _in_use(self, t: float) -> np.ndarray:
         """Controls `[H, nu]` expected to act from `t` on, until a new plan takes effect."""
-        dt, horizon = self.problem.model.dt, self.problem.spline.horizon
-        return np.stack([self._ctrl if self.holds else self.command(t + index * dt) for index in range(horizon)])
+        times = t + self.problem.model.dt * np.arange(self.problem.spline.horizon)
+        return np.stack([self._issued_for(at) if self.holds else self.command(at) for at in times])
+
+    def _issued_for(self, t: float) -> np.ndarray:
+        """The control that was returned for time `t`: the last one due by then."""
+        slack = 1e-3 * self.problem.model.dt
+        return next((ctrl for due_s, ctrl in reversed(self._issued) if due_s <= t + slack), self._rest)
 
     def _rounds(self, state: Any, begin: float) -> tuple[Plan | None, int]:
         """As many rounds as fit; the last plan that any valid sample stands behind."""

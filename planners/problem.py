@@ -119,7 +119,7 @@ class Problem(NamedTuple):
     rate: Any = None
     """`[nu]` or a number: largest change of a control per second."""
     risk: Risk = mean()
-    devices: Sequence[jax.Device] | None = None
+    devices: Sequence[Any] | None = None
     """The sample axis is spread over these; None keeps the default device."""
 
     @property

@@ -241,7 +241,7 @@ def _forced_gap(problem: Problem, forcing: Forcing, inside: jax.Array, outside: 
     return jnp.sum(missing + jnp.maximum(outside - problem.delta, 0), axis=0)
 
 
-def _over_devices(roll: Callable, devices: Sequence[jax.Device]) -> Callable:
+def _over_devices(roll: Callable, devices: Sequence[Any]) -> Callable:
     """The same rollout with the sample axis cut into equal parts, one per device, where that comes out even.
 
     Every device holds all inputs, takes its part, and gets all results before anything is summed: so the scores do not

@@ -185,7 +185,7 @@ def cem(
 
     keep: share of the old mean and std that stays in an update; more of it searches longer.
     """
-    rule = cem_rule(elites, std_min, coloured(problem.spline.count, colour), keep, finest)
+    rule = cem_rule(elites, std_min, coloured(problem.spline.knots, colour), keep, finest)
     return sampling_planner(problem, rule, samples=samples, iterations=iterations, std=std)
 
 
@@ -201,7 +201,7 @@ def mppi(
     finest: float = 0.1,
 ) -> Planner:
     """Model-predictive path integral control. `shrink` multiplies the noise from one iteration to the next."""
-    rule = Rule(as_it_is, path_integral(temperature, shrink), coloured(problem.spline.count, colour), finest)
+    rule = Rule(as_it_is, path_integral(temperature, shrink), coloured(problem.spline.knots, colour), finest)
     return sampling_planner(problem, rule, samples=samples, iterations=iterations, std=std)
 
 
@@ -216,7 +216,7 @@ def annealed_mppi(
     depth: float = 0.5,
 ) -> Planner:
     """MPPI whI whose noise ends at `cooling` times where it began; the first knot gets `depth` times the last one's."""
-    count = problem.spline.count
+    count = problem.spline.knots
     along = depth ** (1 - np.arange(count) / max(count - 1, 1))
 
     def spread(index: jax.Array, std: jax.Array) -> jax.Array:

@@ -91,8 +91,7 @@ def _event_step(problem: Problem, infos: Any) -> jax.Array:
     events = len(problem.model.events)
     if not events or (hazard is None and fired is None):
         return jnp.zeros(events, jnp.int32)
-    fired = jnp.zeros_like(hazard) if fired is None else fired.astype(jnp.float32)
-    signal = 2 * fired + (0 if hazard is None else hazard)
+    signal = sum((weight * part for weight, part in ((1, hazard), (2, fired)) if part is not None), jnp.zeros(()))
     if problem.risk.members > 1:
         signal = jnp.mean(jnp.nan_to_num(signal), axis=-1)
     return jnp.argmax(signal, axis=0).astype(jnp.int32)

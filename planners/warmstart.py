@@ -29,7 +29,7 @@ class Carry(NamedTuple):
 def fresh(problem: Problem, std: float) -> Carry:
     """Start from zero control, or the control nearest to zero."""
     ctrl = rest(problem)
-    count = problem.spline.count
+    count = problem.spline.knots
     return Carry(
         jnp.tile(ctrl, (count, 1)), jnp.full((count, problem.nu), std, ctrl.dtype), ctrl, jnp.zeros((), ctrl.dtype)
     )

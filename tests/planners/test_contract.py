@@ -63,7 +63,7 @@ def test_shapes(name: str) -> None:
     plan, carry = plan_of(name)
     problem = case(name).problem
     assert plan.ctrls.shape == (HORIZON, 2)
-    assert plan.knots.shape == (problem.spline.count, 2)
+    assert plan.knots.shape == (problem.spline.knots, 2)
     assert plan.states.pos.shape == (HORIZON,)
     assert plan.states.intact.shape == (HORIZON, 1)
     assert plan.event_probability.shape == plan.event_step.shape == plan.schedule.shape == (1,)

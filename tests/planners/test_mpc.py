@@ -138,7 +138,6 @@ def delayed_run(problem: Problem, planner: Planner, latency_s: float, steps: int
     return float(np.mean(np.abs((np.array(angles[-40:]) + np.pi) % (2 * np.pi) - np.pi)))
 
 
-@pytest.mark.slow
 def test_latency_compensation_pays() -> None:
     problem = pendulum_problem()
     planner = cem(problem, samples=64)

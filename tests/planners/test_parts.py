@@ -24,10 +24,10 @@ LIMITS = (jnp.array([-1.0, -0.3]), jnp.array([1.0, 0.7]))
 
 @pytest.mark.parametrize("spline", [hold(20, 6), hold(20), linear(20, 6), cubic(20, 6)], ids=str)
 def test_a_constant_stays_constant_and_limits_are_exact(spline: Any) -> None:
-    level = jnp.broadcast_to(jnp.array([0.25, 0.5]), (spline.count, 2))
+    level = jnp.broadcast_to(jnp.array([0.25, 0.5]), (spline.knots, 2))
     for phase in (0.0, 0.4 * spline.spacing):
         np.testing.assert_allclose(controls(spline, level, LIMITS, phase), jnp.tile(level[:1], (20, 1)), atol=1e-6)
-    wild = 5 * jax.random.normal(jax.random.key(0), (spline.count, 2, 50))
+    wild = 5 * jax.random.normal(jax.random.key(0), (spline.knots, 2, 50))
     ctrls = np.asarray(controls(spline, wild, LIMITS))
     assert ctrls.shape == (20, 2, 50)
     assert np.all(ctrls >= LIMITS[0][:, None])
@@ -45,7 +45,7 @@ def test_curves_pass_through_their_knots() -> None:
 
 @pytest.mark.parametrize("spline", [hold(20, 6), hold(20), linear(20, 6), linear(17, 5)], ids=str)
 def test_a_shifted_curve_is_the_same_curve(spline: Any) -> None:
-    knots, phase = jax.random.uniform(jax.random.key(1), (spline.count, 2), minval=-0.3, maxval=0.7), jnp.float32(0)
+    knots, phase = jax.random.uniform(jax.random.key(1), (spline.knots, 2), minval=-0.3, maxval=0.7), jnp.float32(0)
     before = np.asarray(controls(spline, knots, LIMITS))
     for steps in (1, 1, 2, 1, 3, 1):
         knots, phase = shift(spline, knots, phase, steps)
