@@ -83,14 +83,21 @@ def velocities(tree: Tree, pose: Pose, qvel: Any) -> list[tuple[Vec, Vec]]:
     return out
 
 
+def accelerations(tree: Tree, pose: Pose, qvel: Any, gravity: Vec = ln.ZERO) -> tuple[list[Any], list[Any]]:
+    """Spatial velocities, and accelerations at q̈ = 0 against the fall with `gravity`: v, a [B] about each tree's O."""
+    v: list[Any] = [(ln.ZERO, ln.ZERO)] * tree.model.nbody
+    a: list[Any] = [(ln.ZERO, ln.scale(-1.0, gravity))] * tree.model.nbody
+    for b in tree.moving:
+        v[b], a[b] = _accelerate(tree, pose, b, v[tree.parent[b]], a[tree.parent[b]], qvel)
+    return v, a
+
+
 def bias(tree: Tree, pose: Pose, bodies: list[Inertia | None], qvel: Any, gravity: Vec) -> list[Lane]:
     """c [nv]: what the dofs must push to have q̈ = 0."""
     m = tree.model
-    v: list[Any] = [(ln.ZERO, ln.ZERO)] * m.nbody
-    a: list[Any] = [(ln.ZERO, ln.scale(-1.0, gravity))] * m.nbody
+    v, a = accelerations(tree, pose, qvel, gravity)
     f: list[Any] = [(ln.ZERO, ln.ZERO)] * m.nbody
     for b in tree.moving:
-        v[b], a[b] = _accelerate(tree, pose, b, v[tree.parent[b]], a[tree.parent[b]], qvel)
         inertia = bodies[b]
         assert inertia is not None
         n, p = momentum(inertia, v[b])

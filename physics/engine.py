@@ -19,7 +19,7 @@ from physics import bonds, collision, constraints, dynamics, smallmat, solver
 from physics import lanes as ln
 from physics import params as theta
 from physics.constraints import Constants, Structure
-from physics.equalities import bond_loads, bond_rows
+from physics.equalities import bond_loads, bond_rows, drifts
 from physics.stage import fused
 from physics.tree import BALL, FREE, Pose, Tree, forward
 from physics.types import PARAMS_NDIM, Engine, Info, Params, State
@@ -121,6 +121,7 @@ class Motion(NamedTuple):
     act: list[Any]  # activations after the step
     contacts: list[Any]  # per geom pair its contacts, None where the narrow phase works on arrays
     geoms: list[Any]
+    drifts: list[Any]  # J̇ q̇ of each equality
 
 
 def _motion(structure: Structure, params: Params, qpos: Any, qvel: Any, act: Any, ctrl: Any, wrench: Any) -> Motion:
@@ -135,7 +136,8 @@ def _motion(structure: Structure, params: Params, qpos: Any, qvel: Any, act: Any
     if wrench is not None:
         tau = ln.vadd(tau, dynamics.body_force(tree, pose, wrench))
     geoms = collision.geom_poses(m, pose, params.geom_size)
-    return Motion(pose, mass, list(tau), late, collision.simple(m, structure.scene.pairs, geoms), geoms)
+    contacts = collision.simple(m, structure.scene.pairs, geoms)
+    return Motion(pose, mass, list(tau), late, contacts, geoms, drifts(structure, pose, qvel))
 
 
 def _lanes(params: Params) -> Params:
@@ -163,7 +165,7 @@ def _problem(structure: Structure, constants: Constants, state: State, motion: M
     """The convex problem of this instant, its contacts, its bonds, and the bonds' new `apart`."""
     touches = constraints.touches(structure, constants, motion.contacts, motion.geoms, like)
     apart, shifts = _apart(structure, state, touches)
-    bonded = bond_rows(structure, constants, state, motion.pose, axes, like)
+    bonded = bond_rows(structure, constants, state, motion.pose, axes, motion.drifts, like)
     a, b = solver.assemble(structure.layout, blocks, smooth, bonded)
     groups = tuple(
         constraints.contact_rows(structure, constants, g, t, axes, state.qvel, s)
