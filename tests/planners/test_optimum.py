@@ -13,7 +13,7 @@ from planners.gradient import adam, mixture
 from planners.ilqr import ilqr
 from planners.knots import hold, linear
 from planners.mpc import simulate
-from planners.problem import Params, Planner, Problem, strong
+from planners.problem import Params, Planner, Problem, Status, strong
 from planners.sampling import annealed_mppi, cem, mppi, predictive_sampling
 
 HORIZON, DT = 25, 0.05
@@ -71,7 +71,13 @@ def linear_planners() -> dict[str, tuple[Planner, float]]:
     }
 
 
-@pytest.mark.parametrize("name", linear_planners())
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("mppi", "adam", "ilqr") else pytest.param(name, marks=pytest.mark.slow)
+        for name in linear_planners()
+    ],
+)
 def test_linear_optimum(name: str) -> None:
     planner, allowed = linear_planners()[name]
     plan = jax.jit(planner.plan)
@@ -82,6 +88,7 @@ def test_linear_optimum(name: str) -> None:
         assert best * 0.999 <= float(result.cost) <= best * allowed, (make.__name__, float(result.cost) / best)
 
 
+@pytest.mark.slow
 def test_ilqr_without_residuals_uses_the_exact_hessian() -> None:
     problem = linear_problem(hold(HORIZON))
     planner = ilqr(problem._replace(cost=problem.cost._replace(residual=None, terminal_residual=None)), iterations=6)
@@ -128,22 +135,21 @@ def test_swing_up_from_fifty_starts(scene: str, name: str) -> None:
     assert solved_share(problem, SWINGERS[name](problem), starts=50, seconds=6) >= 0.98
 
 
-def test_a_wrong_gradient_is_refused() -> None:
+@pytest.mark.parametrize("lie", [-40.0, pytest.param(0.0, marks=pytest.mark.slow)])
+def test_a_wrong_gradient_is_refused(lie: float) -> None:
     """The model lies about its derivative: the guard must see it, sample instead, and say so."""
     params, x = double_integrator()
     problem = linear_problem(linear(HORIZON, 9))
+    step = problem.model.step
 
     @jax.custom_jvp
-    def lie(ctrl: jax.Array) -> jax.Array:
+    def same(ctrl: jax.Array) -> jax.Array:
         return ctrl
 
-    lie.defjvp(lambda primals, tangents: (primals[0], -40 * tangents[0]))
-    step = problem.model.step
-    wrong = problem._replace(model=problem.model._replace(step=lambda p, s, u: step(p, s, lie(u))))
-    blind = problem._replace(model=problem.model._replace(step=lambda p, s, u: step(p, s, jax.lax.stop_gradient(u))))
-    for lying in (wrong, blind):
-        planner = adam(lying, iterations=40, samples=128)
-        plan, _ = jax.jit(planner.plan)(params, jax.random.key(0), jnp.asarray(x, jnp.float32), strong(planner.init()))
-        assert int(plan.samples) == 10 * 128
-        assert int(plan.status) == 3
-        assert float(plan.cost) < 0.5 * float(plan.cost_start)
+    same.defjvp(lambda primals, tangents: (primals[0], lie * tangents[0]))
+    lying = problem._replace(model=problem.model._replace(step=lambda p, s, u: step(p, s, same(u))))
+    planner = adam(lying, iterations=40, samples=128)
+    plan, _ = jax.jit(planner.plan)(params, jax.random.key(0), jnp.asarray(x, jnp.float32), strong(planner.init()))
+    assert int(plan.samples) == 10 * 128
+    assert Status(int(plan.status)) is Status.DEGRADED
+    assert float(plan.cost) < 0.5 * float(plan.cost_start)
