@@ -92,8 +92,10 @@ def accelerations(tree: Tree, pose: Pose, qvel: Any, gravity: Vec = ln.ZERO) -> 
     return v, a
 
 
-def bias(tree: Tree, pose: Pose, bodies: list[Inertia | None], qvel: Any, gravity: Vec) -> list[Lane]:
-    """c [nv]: what the dofs must push to have q̈ = 0."""
+def bias(
+    tree: Tree, pose: Pose, bodies: list[Inertia | None], qvel: Any, gravity: Vec, *, qacc: Any = None, push: Any = None
+) -> list[Lane]:
+    """c + M q̈ [nv]: what the dofs must push to have q̈ (0 if not given); `push`: forces on the bodies, (torque about O, force)."""
     m = tree.model
     v, a = accelerations(tree, pose, qvel, gravity)
     f: list[Any] = [(ln.ZERO, ln.ZERO)] * m.nbody
@@ -103,7 +105,11 @@ def bias(tree: Tree, pose: Pose, bodies: list[Inertia | None], qvel: Any, gravit
         n, p = momentum(inertia, v[b])
         w, u = v[b]
         gyro = (ln.vadd(ln.cross(w, n), ln.cross(u, p)), ln.cross(w, p))
+        if qacc is not None:
+            a[b] = _carry(a[b], pose, tree.dofs[b], qacc)
         f[b] = _plus(momentum(inertia, a[b]), gyro)
+        if push is not None and push[b] is not None:
+            f[b] = (ln.vsub(f[b][0], push[b][0]), ln.vsub(f[b][1], push[b][1]))
     for b in reversed(tree.moving):
         if tree.parent[b] in tree.moving:
             f[tree.parent[b]] = _plus(f[tree.parent[b]], f[b])
@@ -206,5 +212,5 @@ def _activate(m: mujoco.MjModel, i: int, act: Lane, u: Lane) -> Lane:
     return _limit(late, m.actuator_actlimited[i], m.actuator_actrange[i])
 
 
-def _limit(x: Lane, limited: bool, span: np.ndarray) -> Lane:
+def _limit(x: Lane, limited: Any, span: np.ndarray) -> Lane:
     return jnp.clip(x, float(span[0]), float(span[1])) if limited else x
