@@ -83,12 +83,14 @@ def velocities(tree: Tree, pose: Pose, qvel: Any) -> list[tuple[Vec, Vec]]:
     return out
 
 
-def accelerations(tree: Tree, pose: Pose, qvel: Any, gravity: Vec = ln.ZERO) -> tuple[list[Any], list[Any]]:
-    """Spatial velocities, and accelerations at q̈ = 0 against the fall with `gravity`: v, a [B] about each tree's O."""
+def accelerations(tree: Tree, pose: Pose, qvel: Any, gravity: Vec = ln.ZERO, qacc: Any = None) -> tuple[list[Any], list[Any]]:
+    """Spatial velocities, and accelerations under q̈ (0 if not given) against the fall with `gravity`: v, a [B] about O."""
     v: list[Any] = [(ln.ZERO, ln.ZERO)] * tree.model.nbody
     a: list[Any] = [(ln.ZERO, ln.scale(-1.0, gravity))] * tree.model.nbody
     for b in tree.moving:
         v[b], a[b] = _accelerate(tree, pose, b, v[tree.parent[b]], a[tree.parent[b]], qvel)
+        if qacc is not None:
+            a[b] = _carry(a[b], pose, tree.dofs[b], qacc)
     return v, a
 
 
@@ -97,7 +99,7 @@ def bias(
 ) -> list[Lane]:
     """c + M q̈ [nv]: what the dofs must push to have q̈ (0 if not given); `push`: forces on the bodies, (torque about O, force)."""
     m = tree.model
-    v, a = accelerations(tree, pose, qvel, gravity)
+    v, a = accelerations(tree, pose, qvel, gravity, qacc)
     f: list[Any] = [(ln.ZERO, ln.ZERO)] * m.nbody
     for b in tree.moving:
         inertia = bodies[b]
@@ -105,8 +107,6 @@ def bias(
         n, p = momentum(inertia, v[b])
         w, u = v[b]
         gyro = (ln.vadd(ln.cross(w, n), ln.cross(u, p)), ln.cross(w, p))
-        if qacc is not None:
-            a[b] = _carry(a[b], pose, tree.dofs[b], qacc)
         f[b] = _plus(momentum(inertia, a[b]), gyro)
         if push is not None and push[b] is not None:
             f[b] = (ln.vsub(f[b][0], push[b][0]), ln.vsub(f[b][1], push[b][1]))
