@@ -27,7 +27,8 @@ def test_single_precision_is_near_mujoco():
     rng = np.random.default_rng(5)
     quat = rng.normal(size=(500, 2, 4))
     offset = rng.uniform(-0.35, 0.35, (500, 3))
-    pair = Pair(*2 * ("type='box' size='0.1 0.2 0.3'",))
+    box = "type='box' size='0.1 0.2 0.3'"
+    pair = Pair(box, box)
     seen = [pair.collide(np.r_[0, 0, 0, q[0], d, q[1]]) for q, d in zip(quat, offset, strict=True)]
     sizes = [[tuple(np.full(500, x) for x in HALF)]] * 2
     found = ours(partial(narrow, margin=0.0), seen, *sizes)
