@@ -9,10 +9,12 @@ A box on a plane: of two opposite corners at most one faces the plane, so four s
 
 from typing import Any, Callable, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import mujoco
 
 from physics import lanes as ln
+from physics.boxbox import box_box
 from physics.lanes import Lane, Mat, Vec
 
 PLANE, SPHERE, CAPSULE, BOX = (int(getattr(mujoco.mjtGeom, f"mjGEOM_{k}")) for k in ("PLANE", "SPHERE", "CAPSULE", "BOX"))
@@ -178,11 +180,17 @@ SLOTS: dict[tuple[int, int], int] = {
 
 def simple(model: mujoco.MjModel, pairs: tuple[Any, ...], geoms: list[Geom]) -> list[list[Contact] | None]:
     """Contacts of every pair whose narrow phase works on lanes."""
-    out: list[list[Contact] | None] = []
-    for pair in pairs:
-        collide = NARROW.get(_kinds(model, pair))
-        out.append(collide(geoms[pair.geom1], geoms[pair.geom2], pair.margin) if collide else None)
-    return out
+    return [narrow(model, pair, geoms) if on_lanes(model, pair) else None for pair in pairs]
+
+
+def on_lanes(model: mujoco.MjModel, pair: Any) -> bool:
+    """Whether the narrow phase of the pair works on lanes (`narrow`), not on arrays (`manifolds`)."""
+    return _kinds(model, pair) in NARROW
+
+
+def narrow(model: mujoco.MjModel, pair: Any, geoms: list[Geom]) -> list[Contact]:
+    """The contacts of one pair."""
+    return NARROW[_kinds(model, pair)](geoms[pair.geom1], geoms[pair.geom2], pair.margin)
 
 
 def _kinds(model: mujoco.MjModel, pair: Any) -> tuple[int, int]:
@@ -191,7 +199,27 @@ def _kinds(model: mujoco.MjModel, pair: Any) -> tuple[int, int]:
 
 def manifolds(model: mujoco.MjModel, pairs: tuple[Any, ...], contacts: list[Any], geoms: list[Geom], like: Any) -> dict[Any, Any]:
     """Per geom pair its slots as arrays: distance [k, W], position [k, 3, W], frame [k, 3, 3, W]."""
-    return {pair: _arrays(found, like) for pair, found in zip(pairs, contacts, strict=True) if found is not None}
+    out = {pair: _arrays(found, like) for pair, found in zip(pairs, contacts, strict=True) if found is not None}
+    by_margin: dict[float, list[Any]] = {}
+    for pair in pairs:
+        if _kinds(model, pair) == (BOX, BOX):
+            by_margin.setdefault(pair.margin, []).append(pair)
+    for margin, boxes in by_margin.items():
+        out.update(zip(boxes, _boxes(boxes, geoms, margin, like), strict=True))
+    return out
+
+
+def _boxes(pairs: list[Any], geoms: list[Geom], margin: float, like: Any) -> list[Any]:
+    """All pairs of boxes at once: the pairs are an axis before the worlds."""
+    side = [jax.tree.map(lambda *x: jnp.stack([jnp.broadcast_to(y, like.shape).astype(like.dtype) for y in x]), *[geoms[p[i]] for p in pairs]) for i in (0, 1)]
+    found = box_box(*side[0], *side[1], margin)
+    normal = found.normal if found.normal.ndim == found.position.ndim - 1 else found.normal[0]
+    frame = jnp.stack([jnp.stack(row) for row in frame_of(tuple(normal))])
+    out = []
+    for i in range(len(pairs)):
+        shape = (found.distance.shape[0], 3, 3, *like.shape)
+        out.append((found.distance[:, i], found.position[:, :, i], jnp.broadcast_to(frame[:, :, i], shape)))
+    return out
 
 
 def _arrays(contacts: list[Contact], like: Any) -> Any:

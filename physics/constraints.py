@@ -90,12 +90,13 @@ class Structure:
         friction = cones.elliptic if elliptic else cones.pyramidal
         self.elliptic = elliptic
         self.sides = tuple(self._trees(g.bodies) for g in self.groups)
+        self.friction = friction
         limits = [(int(model.jnt_dofadr[j]), sign) for j in self.limited for sign in (1.0, -1.0)]
         double = jax.config.jax_enable_x64
         self.layout = Layout(
             trees=self.spans,
             sides=self.sides,
-            cones=tuple(cones.frictionless if g.condim == 1 else friction for g in self.groups),
+            cones=tuple(self.cone(g) for g in self.groups),
             limits=tuple(limits),
             iterations=50 if double else 20,
             tolerance=1e-12 if double else 1e-6,
@@ -104,6 +105,10 @@ class Structure:
     def tree_of_body(self, body: int) -> int | None:
         chain = self.tree.chain[body]
         return self.tree_of[chain[0]] if chain else None
+
+    def cone(self, group: Group) -> cones.Cone:
+        """The cost of a group's contacts."""
+        return cones.frictionless if group.condim == 1 else self.friction
 
     def own(self, body: int, t: int, rows: Array) -> Array:
         """Rows [..., n, W] on the dofs of tree t, zero at those that do not move the body. W stands for all trailing axes."""
@@ -187,7 +192,7 @@ def touches(structure: Structure, constants: Constants, contacts: Any, geoms: An
         for i, pair in enumerate(group.pairs):
             d, p, f = found[pair]
             parts.append((d, p, f))
-            mu = _friction(structure, params, pair)
+            mu = friction_of(structure, params, pair)
             mus.append(jnp.stack([jnp.broadcast_to(jnp.asarray(x, like.dtype), d.shape) for x in mu], 1))
             index.append(jnp.full(d.shape, i, jnp.int32))
         d, p, f = (jnp.concatenate(x) if len(x) > 1 else x[0] for x in zip(*parts, strict=True))
@@ -206,7 +211,7 @@ def _deepest(touch: Touch, keep: int) -> Touch:
     return Touch(*(take(x) for x in touch))
 
 
-def _friction(structure: Structure, params: Any, pair: GeomPair) -> tuple[Any, Any]:
+def friction_of(structure: Structure, params: Any, pair: GeomPair) -> tuple[Any, Any]:
     """Sliding friction along the two tangents: the pair's own, or mixed from the geoms of θ."""
     if pair.explicit >= 0:
         return pair.friction[0], pair.friction[1]
@@ -221,7 +226,7 @@ def _friction(structure: Structure, params: Any, pair: GeomPair) -> tuple[Any, A
     return mu, mu
 
 
-def _solref(structure: Structure, params: Any, pair: GeomPair) -> tuple[Any, Any]:
+def solref_of(structure: Structure, params: Any, pair: GeomPair) -> tuple[Any, Any]:
     """The pair's own solref, or mixed from the geoms of θ as MuJoCo mixes them."""
     if pair.explicit >= 0:
         return pair.solref[0], pair.solref[1]
@@ -265,11 +270,13 @@ def contact_rows(structure: Structure, constants: Constants, group: Group, touch
         i, _ = structure.spans[t]
         for s in range(rows.shape[2]):
             velocity = velocity + rows[:, :, s] * qvel[i + s]
-    imp, kappa, beta = _softness(structure, constants, group, touch, shift)
     r = touch.distance + shift - margin_of(group)
+    imp, kappa, beta = softness(structure, constants.params, group, touch.pair, r)
     normal = beta * velocity[:, 0] + kappa * imp * r
     offset = jnp.stack([normal, beta * velocity[:, 1], beta * velocity[:, 2]], 1)
-    return Contacts(tuple(sides.values()), offset, _grip(structure, constants, group, touch, imp, r))
+    weight = constants.body_invweight[group.bodies[0], 0] + constants.body_invweight[group.bodies[1], 0]
+    grip = grip_of(structure, group.condim, weight, (touch.mu[:, 0], touch.mu[:, 1]), imp, r)
+    return Contacts(tuple(sides.values()), offset, grip)
 
 
 def margin_of(group: Group) -> Any:
@@ -279,44 +286,44 @@ def margin_of(group: Group) -> Any:
     return margins[0]
 
 
-def _softness(structure: Structure, constants: Constants, group: Group, touch: Touch, shift: Any) -> tuple[Any, Any, Any]:
-    """Impedance, κ and β of each contact [k, W]."""
-    dt, r = float(structure.model.opt.timestep), touch.distance + shift - margin_of(group)
-    per_pair = []
-    for pair in group.pairs:
-        kappa, beta = stiffness(_solref(structure, constants.params, pair), pair.solimp, dt)
-        per_pair.append((impedance(pair.solimp, r), kappa, beta))
-    if len(per_pair) == 1:
-        return per_pair[0]
-    like = jnp.zeros_like(r)
-    chosen = [x + like for x in per_pair[0]]
-    for i, values in enumerate(per_pair[1:], 1):
-        chosen = [jnp.where(touch.pair == i, v, c) for v, c in zip(values, chosen, strict=True)]
-    return tuple(chosen)  # type: ignore
+def softness(structure: Structure, params: Any, group: Group, pair: Any, r: Any) -> tuple[Any, Any, Any]:
+    """Impedance, κ and β of contacts at violation r; `pair` says which geom pair each is of."""
+    dt = float(structure.model.opt.timestep)
+    chosen: Any = ()
+    for i, p in enumerate(group.pairs):
+        values = (impedance(p.solimp, r), *stiffness(solref_of(structure, params, p), p.solimp, dt))
+        chosen = values if not chosen else tuple(jnp.where(pair == i, v, c) for v, c in zip(values, chosen, strict=True))
+    return chosen
 
 
-def _grip(structure: Structure, constants: Constants, group: Group, touch: Touch, imp: Any, r: Array) -> Grip:
-    b1, b2 = group.bodies
-    weight = constants.body_invweight[b1, 0] + constants.body_invweight[b2, 0]
-    mu1, mu2 = touch.mu[:, 0], touch.mu[:, 1]
+def grip_of(structure: Structure, condim: int, weight: Any, mu: tuple[Any, Any], imp: Any, r: Any) -> Grip:
+    """The cone of a contact of two bodies with inverse weight `weight`; lanes or arrays [k, W]."""
+    mu1, mu2 = mu
     ratio = float(structure.model.opt.impratio)
-    mu = mu1 / ratio**0.5
+    cone = mu1 / ratio**0.5
     soft = (1 - imp) / imp
-    if group.condim == 1:
-        d = 1 / jnp.maximum(soft * weight, _MIN)
-    elif structure.elliptic:
+    if condim == 1 or structure.elliptic:
         d = 1 / jnp.maximum(soft * weight, _MIN)
     else:
-        d = 1 / (2 * mu * mu * jnp.maximum(soft * weight * (1 + mu1 * mu1), _MIN))
+        d = 1 / (2 * cone * cone * jnp.maximum(soft * weight * (1 + mu1 * mu1), _MIN))
     d = jnp.where(r < 0, d, 0)
     d1 = d * ratio
-    return Grip(d, d1, d1 * (mu2 * mu2) / (mu1 * mu1), mu1, mu2, mu)
+    return Grip(d, d1, d1 * (mu2 * mu2) / (mu1 * mu1), mu1, mu2, cone)
 
 
 def limit_rows(structure: Structure, constants: Constants, qpos: Any, qvel: Any, like: Array) -> Limits:
     """Rows for the joint limits, lower then upper."""
+    terms = limit_terms(structure, constants.dof_invweight, qpos, qvel)
+    if not terms:
+        empty = jnp.zeros((0, *like.shape), like.dtype)
+        return Limits(empty, empty)
+    return Limits(*(ln.stack(x, like) for x in zip(*terms, strict=True)))
+
+
+def limit_terms(structure: Structure, weight: Any, qpos: Any, qvel: Any) -> list[tuple[Any, Any]]:
+    """u₀ and D of each limit row."""
     m, dt = structure.model, float(structure.model.opt.timestep)
-    offsets, ds = [], []
+    out = []
     for j in structure.limited:
         q, dof = qpos[int(m.jnt_qposadr[j])], int(m.jnt_dofadr[j])
         kappa, beta = stiffness(ln.static(m.jnt_solref[j]), ln.static(m.jnt_solimp[j]), dt)
@@ -324,9 +331,6 @@ def limit_rows(structure: Structure, constants: Constants, qpos: Any, qvel: Any,
         for sign, room in ((1.0, q - low), (-1.0, high - q)):
             r = room - float(m.jnt_margin[j])
             imp = impedance(ln.static(m.jnt_solimp[j]), r)
-            offsets.append(beta * sign * qvel[dof] + kappa * imp * r)
-            ds.append(jnp.where(r < 0, 1 / jnp.maximum((1 - imp) / imp * constants.dof_invweight[dof], _MIN), 0))
-    if not offsets:
-        empty = jnp.zeros((0, *like.shape), like.dtype)
-        return Limits(empty, empty)
-    return Limits(ln.stack(offsets, like), ln.stack(ds, like))
+            d = jnp.where(r < 0, 1 / jnp.maximum((1 - imp) / imp * weight[dof], _MIN), 0)
+            out.append((beta * sign * qvel[dof] + kappa * imp * r, d))
+    return out

@@ -15,11 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from physics import bonds, collision, constraints, dynamics, smallmat, solver
+from physics import bonds, collision, constraints, dynamics, solver
 from physics import lanes as ln
 from physics import params as theta
 from physics.constraints import Constants, Structure
-from physics.equalities import bond_loads, bond_rows, drifts
+from physics.damping import damped
+from physics.equalities import Hold, bond_loads, bond_rows, holds
+from physics.imbalance import Inputs, imbalance
 from physics.stage import fused
 from physics.tree import BALL, FREE, Pose, Tree, forward
 from physics.types import PARAMS_NDIM, Engine, Info, Params, State
@@ -82,7 +84,7 @@ def _step(structure: Structure, constants: Constants, state: State, ctrl: Array,
     m = structure.model
     h, like = float(m.opt.timestep), state.qpos[0] * 0
     _check(structure, state, ctrl)
-    motion = fused(partial(_motion, structure), _lanes(constants.params), *map(ln.lanes, (state.qpos, state.qvel, state.act, ctrl)), _rows(wrench))
+    motion = fused(partial(_motion, structure), _lanes(constants.params), ln.table(constants.body_invweight), *map(ln.lanes, (state.qpos, state.qvel, state.act, ctrl)), ln.table(wrench))
     pose, smooth = motion.pose, ln.stack(motion.tau, like)
     blocks = [_block(motion.mass, a, b, like) for a, b in structure.spans]
     if force is not None:
@@ -90,10 +92,16 @@ def _step(structure: Structure, constants: Constants, state: State, ctrl: Array,
 
     axes = constraints.axes(structure, pose, like)
     problem, touches, bonded, apart = _problem(structure, constants, state, motion, axes, blocks, smooth, like)
-    qacc, count, error = solver.solve(structure.layout, problem, state.warmstart)
+    given = Inputs(
+        _lanes(constants.params), ln.table(constants.body_invweight), ln.lanes(constants.dof_invweight),
+        *map(ln.lanes, (state.qpos, state.qvel, state.act, ctrl)), None if force is None else ln.lanes(jnp.asarray(force)), ln.table(wrench),
+        ln.lanes(state.intact), ln.lanes(apart), _found_by_arrays(structure, touches),
+    )  # fmt: skip
+    balance = lambda given, x: ln.stack(fused(partial(imbalance, structure), ln.lanes(x), given), like)  # noqa: E731
+    qacc, count, error = solver.solve(structure.layout, problem, state.warmstart, balance, given)
     impulse = [h * f for f in solver.contact_forces(structure.layout, problem, qacc)]
 
-    speed = state.qvel + h * _damped(structure, blocks, ln.lanes(constants.params.dof_damping), qacc, h)
+    speed = state.qvel + h * damped(structure, blocks, given.params, given.qpos, qacc)
     qpos = fused(partial(_integrate, m, h=h), ln.lanes(state.qpos), ln.lanes(speed))
     late = ln.stack(motion.act, like) if motion.act else state.act
     new = State(ln.stack(qpos, like), speed, late, state.intact, apart, lax.stop_gradient(qacc), state.time + h)
@@ -121,10 +129,10 @@ class Motion(NamedTuple):
     act: list[Any]  # activations after the step
     contacts: list[Any]  # per geom pair its contacts, None where the narrow phase works on arrays
     geoms: list[Any]
-    drifts: list[Any]  # J̇ q̇ of each equality
+    holds: list[Hold]
 
 
-def _motion(structure: Structure, params: Params, qpos: Any, qvel: Any, act: Any, ctrl: Any, wrench: Any) -> Motion:
+def _motion(structure: Structure, params: Params, weights: Any, qpos: Any, qvel: Any, act: Any, ctrl: Any, wrench: Any) -> Motion:
     """Kinematics, dynamics and the simple narrow phases."""
     tree, m = structure.tree, structure.model
     pose = forward(tree, params.body_ipos, qpos)
@@ -137,16 +145,12 @@ def _motion(structure: Structure, params: Params, qpos: Any, qvel: Any, act: Any
         tau = ln.vadd(tau, dynamics.body_force(tree, pose, wrench))
     geoms = collision.geom_poses(m, pose, params.geom_size)
     contacts = collision.simple(m, structure.scene.pairs, geoms)
-    return Motion(pose, mass, list(tau), late, contacts, geoms, drifts(structure, pose, qvel))
+    return Motion(pose, mass, list(tau), late, contacts, geoms, holds(structure, weights, pose, qvel))
 
 
 def _lanes(params: Params) -> Params:
     """θ as lanes."""
-    return Params(*(_rows(x) if n == 2 else ln.lanes(x) for x, n in zip(params, PARAMS_NDIM, strict=True)))
-
-
-def _rows(x: Any) -> Any:
-    return None if x is None else tuple(ln.lanes(row) for row in ln.rows(x))
+    return Params(*(ln.table(x) if n == 2 else ln.lanes(x) for x, n in zip(params, PARAMS_NDIM, strict=True)))
 
 
 def _block(mass: list[list[Any]], a: int, b: int, like: Array) -> Array:
@@ -165,7 +169,7 @@ def _problem(structure: Structure, constants: Constants, state: State, motion: M
     """The convex problem of this instant, its contacts, its bonds, and the bonds' new `apart`."""
     touches = constraints.touches(structure, constants, motion.contacts, motion.geoms, like)
     apart, shifts = _apart(structure, state, touches)
-    bonded = bond_rows(structure, constants, state, motion.pose, axes, motion.drifts, like)
+    bonded = bond_rows(structure, state, motion.holds, axes, like)
     a, b = solver.assemble(structure.layout, blocks, smooth, bonded)
     groups = tuple(
         constraints.contact_rows(structure, constants, g, t, axes, state.qvel, s)
@@ -173,6 +177,18 @@ def _problem(structure: Structure, constants: Constants, state: State, motion: M
     )
     limits = constraints.limit_rows(structure, constants, ln.lanes(state.qpos), ln.lanes(state.qvel), like)
     return solver.Problem(a, b, groups, limits), touches, bonded, apart
+
+
+def _found_by_arrays(structure: Structure, touches: Any) -> list[Any]:
+    """Lanes of the contacts that `imbalance` cannot find on lanes again."""
+    out: list[Any] = []
+    for group, touch in zip(structure.groups, touches, strict=True):
+        again = group.keep == group.slots and all(collision.on_lanes(structure.model, p) for p in group.pairs)
+        slots = range(group.keep)
+        out.append(None if again else (
+            ln.lanes(touch.distance), ln.table(touch.position), [ln.table(touch.frame[k]) for k in slots], ln.table(touch.mu), ln.lanes(touch.pair),
+        ))  # fmt: skip
+    return out
 
 
 def _apart(structure: Structure, state: State, touches: Any) -> tuple[Array, list[Any]]:
@@ -186,24 +202,6 @@ def _apart(structure: Structure, state: State, touches: Any) -> tuple[Array, lis
         return state.apart, [0.0 for _ in structure.groups]
     apart = lax.stop_gradient(bonds.forgive(state.intact, state.apart, jnp.stack(depth)))
     return apart, [apart[g.bond] if g.bond >= 0 else 0.0 for g in structure.groups]
-
-
-def _damped(structure: Structure, blocks: Any, damping: Any, qacc: Array, h: float) -> Array:
-    """(M + hD)⁻¹ M q̈, tree by tree; trees of one size share one factorisation."""
-    parts: list[Any] = [qacc[a:b] for a, b in structure.spans]
-    sizes: dict[int, list[int]] = {}
-    for t, (a, b) in enumerate(structure.spans):
-        if any(not isinstance(d, float) or d != 0.0 for d in damping[a:b]):
-            sizes.setdefault(b - a, []).append(t)
-    for n, trees in sizes.items():
-        block = jnp.stack([blocks[t] for t in trees], 2)
-        rate = jnp.stack([ln.stack([h * d for d in damping[structure.spans[t][0] :][:n]], qacc[0]) for t in trees], 1)
-        eye = jnp.eye(n, dtype=qacc.dtype).reshape((n, n) + (1,) * (block.ndim - 2))
-        x = jnp.stack([parts[t] for t in trees], 1)
-        lost = smallmat.solve(smallmat.cholesky(block + eye * rate), rate * x)
-        for i, t in enumerate(trees):
-            parts[t] = x[:, i] - lost[:, i]
-    return jnp.concatenate(parts)
 
 
 def _integrate(m: Any, q: Any, v: Any, *, h: float) -> list[Any]:

@@ -18,7 +18,7 @@ import mujoco
 
 from physics import bonds, dynamics
 from physics import lanes as ln
-from physics.constraints import Axes, Constants, Structure, impedance, stiffness
+from physics.constraints import Axes, Structure, impedance, stiffness
 from physics.tree import Pose
 
 Array = jax.Array
@@ -36,42 +36,33 @@ class Rows(NamedTuple):
     scale: float
 
 
-def bond_rows(
-    structure: Structure, constants: Constants, state: Any, pose: Pose, axes: list[Axes], drift: list[Any], like: Array
-) -> list[Rows]:
+class Hold(NamedTuple):
+    """One weld or connect in one instant, as lanes: f = −D (J q̈ + β J q̇ + pull)."""
+
+    bodies: tuple[int, int]
+    points: Any  # the two anchors
+    twist: Any  # rows k: what a relative spin along axis k does to the orientation error; () for a connect
+    d: Any
+    beta: Any
+    pull: Any  # κ i r
+    q1: Any
+    q2: Any
+    scale: float
+
+
+def bond_rows(structure: Structure, state: Any, bonded: list[Hold], axes: list[Axes], like: Array) -> list[Rows]:
     """Rows of every equality of the model, in its order."""
     slot = {eq: i for i, eq in enumerate(structure.ids)}
-    return [
-        _rows(structure, constants, state, pose, axes, drift[e], e, state.intact[slot[e]] if e in slot else None, like)
-        for e in structure.equalities
-    ]
+    on = [state.intact[slot[e]] if e in slot else float(structure.model.eq_active0[e]) for e in structure.equalities]
+    return [_rows(structure, state, bond, axes, active, like) for bond, active in zip(bonded, on, strict=True)]
 
 
-def drifts(structure: Structure, pose: Pose, qvel: Any) -> list[Any]:
-    """J̇ q̇ of every equality of the model: lanes, 3 of a connect, 6 of a weld."""
+def holds(structure: Structure, weights: Any, pose: Pose, qvel: Any) -> list[Hold]:
+    """What holds at every equality of the model; weights: [B][2] inverse weights of the bodies."""
     if not structure.equalities:
         return []
     motions = dynamics.accelerations(structure.tree, pose, qvel)
-    return [_drift(structure.model, pose, motions, e) for e in structure.equalities]
-
-
-def _drift(m: mujoco.MjModel, pose: Pose, motions: Any, e: int) -> Any:
-    (one, two), points, q1, q2 = _ends(m, pose, e)
-    pulls, spins, turns = [], [], []
-    for b, point in zip((one, two), points, strict=True):
-        (w, v), (dw, dv) = motions[0][b], motions[1][b]
-        arm = ln.vsub(point, pose.ref[b])
-        moving = ln.vadd(v, ln.cross(w, arm))
-        pulls.append(ln.vadd(ln.vadd(dv, ln.cross(dw, arm)), ln.cross(w, moving)))
-        spins.append(w), turns.append(dw)
-    apart = ln.vsub(*pulls)
-    if m.eq_type[e] == mujoco.mjtEq.mjEQ_CONNECT:
-        return apart
-    w: Any = (0.0, *ln.vsub(*spins))
-    curl = ln.vsub(ln.quat_mul(w, (0.0, *spins[0])), ln.quat_mul((0.0, *spins[1]), w))
-    turn: Any = ln.vadd((0.0, *ln.vsub(*turns)), ln.scale(0.5, curl))
-    swing = ln.quat_mul(ln.quat_mul(ln.quat_conj(q2), turn), q1)[1:]
-    return (*apart, *ln.scale(0.5 * float(m.eq_data[e][10]), swing))
+    return [_hold(structure.model, weights, pose, motions, e) for e in structure.equalities]
 
 
 def bond_loads(structure: Structure, rows: list[Rows], qacc: Array, like: Array) -> Array:
@@ -118,10 +109,7 @@ def _ends(m: mujoco.MjModel, pose: Pose, e: int) -> Any:
     return [b for b, _, _ in ends], points, *(ln.quat_mul(pose.quat[b], q) for b, _, q in ends)
 
 
-def _rows(
-    structure: Structure, constants: Constants, state: Any, pose: Pose, axes: list[Axes], drift: Any, e: int, intact: Any, like: Array
-) -> Rows:
-    m = structure.model
+def _hold(m: mujoco.MjModel, weights: Any, pose: Pose, motions: Any, e: int) -> Hold:
     weld = m.eq_type[e] == mujoco.mjtEq.mjEQ_WELD
     bodies, points, q1, q2 = _ends(m, pose, e)
     scale = float(m.eq_data[e][10]) if weld else 0.0
@@ -131,21 +119,41 @@ def _rows(
     if weld:
         r += list(ln.scale(scale, ln.quat_mul(back, q1)[1:]))
         twist = tuple(ln.scale(0.5 * scale, ln.quat_mul(ln.quat_mul(back, (0.0, *unit)), q1)[1:]) for unit in ln.EYE)
-    sides: dict[int, Any] = {}
-    for body, point, sign in zip(bodies, points, (1.0, -1.0), strict=True):
-        t = structure.tree_of_body(body)
-        if t is not None:
-            rows = sign * _jacobian(structure, axes[t], body, t, ln.stack(point, like), twist)
-            sides[t] = sides[t] + rows if t in sides else rows
     solimp, solref = ln.static(m.eq_solimp[e]), ln.static(m.eq_solref[e])
     imp = impedance(solimp, ln.norm(r))
     kappa, beta = stiffness(solref, solimp, float(m.opt.timestep))
-    weight = constants.body_invweight[bodies[0]] + constants.body_invweight[bodies[1]]
+    weight = [weights[bodies[0]][i] + weights[bodies[1]][i] for i in range(2)]
     d = [1 / jnp.maximum((1 - imp) / imp * weight[0 if i < 3 else 1], 1e-15) for i in range(len(r))]
-    on = intact if intact is not None else float(m.eq_active0[e])
-    found = Rows(tuple(sides), tuple(sides.values()), ln.stack(d, like) * on, like, q1, q2, scale)
-    pull = ln.stack([ln.add(kappa * imp * x, y) for x, y in zip(r, drift, strict=True)], like)
-    return found._replace(aref=-beta * _times(structure, found, state.qvel) - pull)
+    drift = _drift(pose, motions, scale, bodies, points, q1, q2)
+    pull = [ln.add(kappa * imp * x, y) for x, y in zip(r, drift, strict=False)]
+    return Hold(bodies, points, twist, d, beta, pull, q1, q2, scale)
+
+
+def _drift(pose: Pose, motions: Any, scale: float, bodies: Any, points: Any, q1: Any, q2: Any) -> Any:
+    """J̇ q̇ (the rotations' part is of use to welds only)."""
+    pulls, spins, turns = [], [], []
+    for b, point in zip(bodies, points, strict=True):
+        (w, v), (dw, dv) = motions[0][b], motions[1][b]
+        arm = ln.vsub(point, pose.ref[b])
+        moving = ln.vadd(v, ln.cross(w, arm))
+        pulls.append(ln.vadd(ln.vadd(dv, ln.cross(dw, arm)), ln.cross(w, moving)))
+        spins.append(w), turns.append(dw)
+    w: Any = (0.0, *ln.vsub(*spins))
+    curl = ln.vsub(ln.quat_mul(w, (0.0, *spins[0])), ln.quat_mul((0.0, *spins[1]), w))
+    turn: Any = ln.vadd((0.0, *ln.vsub(*turns)), ln.scale(0.5, curl))
+    swing = ln.quat_mul(ln.quat_mul(ln.quat_conj(q2), turn), q1)[1:]
+    return (*ln.vsub(*pulls), *ln.scale(0.5 * scale, swing))
+
+
+def _rows(structure: Structure, state: Any, bond: Hold, axes: list[Axes], on: Any, like: Array) -> Rows:
+    sides: dict[int, Any] = {}
+    for body, point, sign in zip(bond.bodies, bond.points, (1.0, -1.0), strict=True):
+        t = structure.tree_of_body(body)
+        if t is not None:
+            rows = sign * _jacobian(structure, axes[t], body, t, ln.stack(point, like), bond.twist)
+            sides[t] = sides[t] + rows if t in sides else rows
+    found = Rows(tuple(sides), tuple(sides.values()), ln.stack(bond.d, like) * on, like, bond.q1, bond.q2, bond.scale)
+    return found._replace(aref=-bond.beta * _times(structure, found, state.qvel) - ln.stack(bond.pull, like))
 
 
 def _jacobian(structure: Structure, ax: Axes, body: int, t: int, point: Array, twist: Any) -> Array:

@@ -162,7 +162,9 @@ def static(x: Any) -> Any:
 
 
 def lanes(x: Any) -> Any:
-    """Array whose leading axis is structure -> tuple of lanes (numpy arrays become floats)."""
+    """Array whose leading axis is structure -> tuple of lanes (numpy arrays become floats); lanes stay as they are."""
+    if isinstance(x, tuple | list):
+        return tuple(x)
     if isinstance(x, jax.Array):
         return tuple(jax.lax.index_in_dim(x, i, 0, keepdims=False) for i in range(x.shape[0]))
     return static(x)
@@ -171,6 +173,11 @@ def lanes(x: Any) -> Any:
 def rows(x: Any) -> list[Any]:
     """The rows of an array whose leading axis is structure."""
     return [x[i] for i in range(len(x))]
+
+
+def table(x: Any) -> Any:
+    """Array with two axes of structure -> tuple of rows of lanes; None stays None."""
+    return None if x is None else tuple(lanes(row) for row in rows(x))
 
 
 def stack(rows: Sequence[Lane], like: Array | None = None) -> Array:

@@ -9,10 +9,11 @@ Worlds are last, dofs are grouped by kinematic tree: A is block-diagonal but for
 The loop ends when every world has converged; a world that has converged takes no further step.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from physics import smallmat
@@ -68,27 +69,31 @@ class Point(NamedTuple):
     count: Array  # [] iterations
 
 
-def solve(layout: Layout, problem: Problem, start: Array) -> tuple[Array, Array, Array]:
-    """x* [nv, W], iterations [], relative residual [W]."""
+def solve(layout: Layout, problem: Problem, start: Array, balance: Callable[[Any, Array], Array], inputs: Any) -> tuple[Array, Array, Array]:
+    """x* [nv, W], iterations [], relative residual [W].
+
+    Derivatives do not run through `problem`: they are those of `balance(inputs, x)`, which is F(x) written as a function of
+    what the problem was made from.
+    """
 
     @jax.custom_jvp
-    def run(problem: Problem, start: Array) -> tuple[Array, Array, Array]:
+    def run(inputs: Any, problem: Problem, start: Array) -> tuple[Array, Array, Array]:
         point = _newton(layout, problem, start)
         return point.x, point.count, point.error
 
     @run.defjvp
     def _(primals: Any, tangents: Any) -> Any:
+        inputs, problem, _ = primals
         x, count, error = run(*primals)
-        problem = primals[0]
-        _, change = jax.jvp(lambda p: _force_balance(layout, p, x), (problem,), (tangents[0],))
+        _, change = jax.jvp(lambda i: balance(i, x), (inputs,), (tangents[0],))
         hessian = _hessian(layout, problem, _stretch(layout, problem, x))
-        factor = smallmat.cholesky(lax.stop_gradient(hessian))
+        factor = smallmat.cholesky(hessian)
         dx = lax.custom_linear_solve(
             lambda v: smallmat.matvec(hessian, v), -change, lambda _, b: smallmat.solve(factor, b), symmetric=True
         )
-        return (x, count, error), (dx, _no_tangent(count), jnp.zeros_like(error))
+        return (x, count, error), (dx, np.zeros((), jax.dtypes.float0), jnp.zeros_like(error))
 
-    return run(problem, start)
+    return run(inputs, *lax.stop_gradient((problem, start)))
 
 
 def assemble(layout: Layout, blocks: list[Array], tau: Array, rows: list[Any]) -> tuple[Array, Array]:
@@ -112,12 +117,6 @@ def contact_forces(layout: Layout, problem: Problem, x: Array) -> tuple[Array, .
     return tuple(
         jnp.stack(cone(_split(ui), c.grip)[0], 1) for ui, c, cone in zip(u, problem.contacts, layout.cones, strict=True)
     )
-
-
-def _no_tangent(count: Array) -> Any:
-    import numpy as np
-
-    return np.zeros(count.shape, jax.dtypes.float0)
 
 
 def _newton(layout: Layout, problem: Problem, start: Array) -> Point:
@@ -146,11 +145,6 @@ def _evaluate(layout: Layout, problem: Problem, x: Array, ax: Array, u: Any, ul:
     size = jnp.sum(jnp.abs(ax) + jnp.abs(problem.b) + jnp.abs(pull), 0)
     error = jnp.sum(jnp.abs(gradient), 0) / jnp.maximum(size, jnp.finfo(x.dtype).tiny * 1e6)
     return Point(x, ax, u, ul, gradient, error, count)
-
-
-def _force_balance(layout: Layout, problem: Problem, x: Array) -> Array:
-    u, ul = _stretch(layout, problem, x)
-    return smallmat.matvec(problem.a, x) - problem.b - _pull(layout, problem, u, ul, x)
 
 
 def _split(u: Array) -> Triple:

@@ -2,8 +2,9 @@
 
 XLA's CPU backend makes one loop per result and computes shared parts again in each; with a hundred results that is most of the
 work, and where results are stacked the loop does not vectorise. One reduction with many operands, however, is one loop. So a
-stage lays its inputs out twice, [2, W], and sums every result over the two equal copies, ½(y + y) = y exactly: the copies
-cost nothing, for what does not depend on them is hoisted. Kinematics and dynamics of a 7-dof arm: 0.6 µs where it was 1.4 µs.
+stage lays its inputs out twice, [2, W], and takes the larger of each result's two equal copies: the copies cost nothing, for
+what does not depend on them is hoisted. Kinematics and dynamics of a 7-dof arm: 0.6 µs where it was 1.4 µs. What is not finite
+stays not finite, but a NaN may come out as −∞.
 
     y = f(x)        ẏ = ∂f ẋ         x̄ = ∂fᵀ ȳ        each a stage of its own; ∂fᵀ computes f's intermediates anew
 """
@@ -14,6 +15,7 @@ from typing import Any, Callable, Sequence
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -48,24 +50,37 @@ def _run(flat: Callable[..., list[Array]], *xs: Array) -> list[Array]:
     return _one_loop(flat, xs)
 
 
-@_run.defjvp
-def _(flat: Callable[..., list[Array]], primals: Lanes, tangents: Lanes) -> Any:
-    n = len(primals)
+def _differentiate(flat: Callable[..., list[Array]], primals: Lanes, tangents: Any) -> Any:
+    """Only inputs that move are linear inputs of the derivative: θ costs nothing while it stands still."""
+    n, moving = len(primals), [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
+
+    def along(held: Lanes) -> Callable[..., list[Array]]:
+        def of(*moved: Array) -> list[Array]:
+            full = list(held)
+            for i, x in zip(moving, moved, strict=True):
+                full[i] = x
+            return flat(*full)
+
+        return of
 
     def push(*args: Array) -> list[Array]:
-        return jax.jvp(flat, args[:n], args[n:])[1]
+        return jax.jvp(along(args[:n]), [args[i] for i in moving], list(args[n:]))[1]
 
     def pull(*args: Array) -> list[Array]:
-        return list(jax.vjp(flat, *args[:n])[1](list(args[n:])))
+        return list(jax.vjp(along(args[:n]), *[args[i] for i in moving])[1](list(args[n:])))
 
-    return _run(flat, *primals), _linear.bind(*primals, *tangents, forward=push, backward=pull, residuals=n)
+    out = _run(flat, *primals)
+    return out, _linear.bind(*primals, *[tangents[i] for i in moving], forward=push, backward=pull, residuals=n)
+
+
+_run.defjvp(_differentiate, symbolic_zeros=True)
 
 
 def _one_loop(flat: Callable[..., list[Array]], xs: Lanes) -> list[Array]:
-    ys = flat(*[jnp.broadcast_to(x[None], (2, *x.shape)) for x in xs])
-    zeros = [jnp.zeros((), y.dtype) for y in ys]
-    sums = lax.reduce(ys, zeros, lambda a, b: [x + y for x, y in zip(a, b, strict=True)], (0,))
-    return [0.5 * s for s in sums]
+    shape = (2, *xs[0].shape)
+    ys = [jnp.broadcast_to(y, shape) for y in flat(*[jnp.broadcast_to(x[None], shape) for x in xs])]
+    lowest = [jnp.array(-jnp.inf, y.dtype) for y in ys]
+    return list(lax.reduce(ys, lowest, lambda a, b: [lax.max(x, y) for x, y in zip(a, b, strict=True)], (0,)))
 
 
 # A linear stage: forward(residuals, x) with its transpose backward(residuals, y), closed under jvp, transpose and vmap.
@@ -82,14 +97,29 @@ def _jvp(primals: Any, tangents: Any, *, forward: Callable, backward: Callable, 
     moved = [ad.instantiate_zeros(t) for t in tangents]
     if all(type(t) is ad.Zero for t in tangents[:residuals]):
         return out, _linear.bind(*primals[:residuals], *moved[residuals:], forward=forward, backward=backward, residuals=residuals)
-    return out, jax.jvp(forward, primals, moved)[1]
+    return out, jax.jvp(forward, tuple(primals), tuple(moved))[1]
 
 
 def _transpose(cotangents: Any, *args: Any, forward: Callable, backward: Callable, residuals: int) -> Any:
+    """Results nobody asks for drop out: their cotangents are zeros inside the loop."""
     held, linear = args[:residuals], args[residuals:]
-    given = [ad.instantiate_zeros(c) for c in cotangents]
-    back = _linear.bind(*held, *given, forward=backward, backward=forward, residuals=residuals)
-    return [None] * residuals + [b if ad.is_undefined_primal(x) else None for x, b in zip(linear, back, strict=True)]
+    live = [i for i, c in enumerate(cotangents) if not isinstance(c, ad.Zero)]
+    if not live:
+        return [None] * residuals + [ad.Zero(x.aval) for x in linear]
+    dtypes = [c.aval.dtype if isinstance(c, ad.Zero) else c.dtype for c in cotangents]
+
+    def pull(*args: Array) -> list[Array]:
+        full = [jnp.zeros(args[-1].shape, dtype) for dtype in dtypes]
+        for i, c in zip(live, args[residuals:], strict=True):
+            full[i] = c
+        return backward(*args[:residuals], *full)
+
+    def push(*args: Array) -> list[Array]:
+        out = forward(*args)
+        return [out[i] for i in live]
+
+    back = _linear.bind(*held, *[cotangents[i] for i in live], forward=pull, backward=push, residuals=residuals)
+    return [None] * residuals + back
 
 
 def _batch(args: Any, dims: Any, *, forward: Callable, backward: Callable, residuals: int) -> Any:
