@@ -1,0 +1,117 @@
+"""The asking side: children that are kept alive, so that rivals take turns and only one works at a time.
+
+jaxlib 0.10.2 can hang for ever on batched LAPACK calls, which stock Brax and MJX make. Two settings prevent it, and
+each of the two rivals gets the one with which it is faster: MJX one thread per device, Brax no concurrent scheduler.
+A child that does not answer in time is ended and reported.
+"""
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+HERE = Path(__file__).resolve().parent.parent
+_NO_HANG = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+
+
+class Refused(Exception):
+    """A rival cannot do this, or did not answer in time; the sentence says which."""
+
+
+class Child:
+    """One rival on one start. Use as a context; leaving it ends the process."""
+
+    def __init__(self, rival: str, scene: str, start: Path, *, cache: Path, platform: str) -> None:
+        self.rival = rival
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "race.child", rival, scene, str(start)],
+            env=_environment(rival, cache, platform),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+        )
+        assert self._process.stdin
+        assert self._process.stdout
+        self._to, self._from = self._process.stdin, self._process.stdout
+
+    def ask(self, what: str, limit_s: float, /, **more: Any) -> dict[str, Any]:
+        """The answer, or Refused."""
+        try:
+            self._to.write(json.dumps({"ask": what, **more}).encode() + b"\n")
+            self._to.flush()
+        except BrokenPipeError:
+            raise Refused(self._last_words()) from None
+        answer = json.loads(self._line(what, limit_s))
+        if "error" in answer:
+            raise Refused(answer["error"])
+        return answer
+
+    def _line(self, what: str, limit_s: float) -> bytes:
+        deadline, line = time.monotonic() + limit_s, b""
+        with selectors.DefaultSelector() as ready:
+            ready.register(self._from, selectors.EVENT_READ)
+            while not line.endswith(b"\n"):
+                if not ready.select(max(deadline - time.monotonic(), 0.0)):
+                    self._process.kill()
+                    raise Refused(f"no answer to {what!r} within {limit_s:.0f} s, ended")
+                part = os.read(self._from.fileno(), 65536)
+                if not part:
+                    raise Refused(self._last_words())
+                line += part
+        return line
+
+    def _last_words(self) -> str:
+        self._process.wait(timeout=10)
+        self._said.seek(0)
+        words = self._said.read().decode(errors="replace").split("\n")
+        return f"ended with code {self._process.returncode}: {next((w for w in words[::-1] if w.strip()), '')}"[:300]
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._to, self._from, self._said):
+            with suppress(BrokenPipeError):  # of a question that it did not live to read
+                pipe.close()
+
+
+def cores_taken(seconds: float = 1.0) -> float:
+    """How many cores this whole machine keeps busy while we sleep; not a number where that cannot be known."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return float("nan")
+    before = _ticks(stat)
+    time.sleep(seconds)
+    return (_ticks(stat) - before) / os.sysconf("SC_CLK_TCK") / seconds
+
+
+def _ticks(stat: Path) -> int:
+    """All but idling and waiting for disks, since the machine started."""
+    spent = [int(word) for word in stat.read_text().split("\n", 1)[0].split()[1:9]]
+    return sum(spent) - spent[3] - spent[4]
+
+
+def _environment(rival: str, cache: Path, platform: str) -> dict[str, str]:
+    env = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "HYBRIDWM_CACHE": str(cache),
+        "HYBRIDWM_X64": "0",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # rivals share one accelerator
+    }
+    if platform != "auto":
+        env["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[platform]
+    if rival.startswith("mjx"):
+        env["NPROC"] = "1"
+    if rival == "brax":
+        env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {_NO_HANG}".strip()
+    return env
