@@ -12,7 +12,8 @@ u = (n, t₁, t₂): normal and two tangents. D is the inverse of the regularisa
 Every quantity is [k, W]: k contacts, W worlds.
 """
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

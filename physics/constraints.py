@@ -257,7 +257,9 @@ def point_jacobian(structure: Structure, axes_: list[Axes], body: int, point: Ar
     return structure.own(body, t, out)
 
 
-def contact_rows(structure: Structure, constants: Constants, group: Group, touch: Touch, axes_: list[Axes], qvel: Array, shift: Any) -> Contacts:
+def contact_rows(
+    structure: Structure, constants: Constants, group: Group, touch: Touch, axes_: list[Axes], qvel: Array, shift: Any
+) -> Contacts:
     """B, u₀ and the cone of one group's contacts."""
     sides: dict[int, Any] = {}
     for body, sign in zip(group.bodies, (-1.0, 1.0), strict=True):
@@ -282,7 +284,9 @@ def contact_rows(structure: Structure, constants: Constants, group: Group, touch
 def margin_of(group: Group) -> Any:
     margins = [p.margin for p in group.pairs]
     if len(set(margins)) > 1:
-        raise ValueError(f"geoms between two bodies have different margins {sorted(set(margins))}: give them one margin")
+        raise ValueError(
+            f"geoms between two bodies have different margins {sorted(set(margins))}: give them one margin"
+        )
     return margins[0]
 
 
@@ -292,7 +296,9 @@ def softness(structure: Structure, params: Any, group: Group, pair: Any, r: Any)
     chosen: Any = ()
     for i, p in enumerate(group.pairs):
         values = (impedance(p.solimp, r), *stiffness(solref_of(structure, params, p), p.solimp, dt))
-        chosen = values if not chosen else tuple(jnp.where(pair == i, v, c) for v, c in zip(values, chosen, strict=True))
+        chosen = (
+            values if not chosen else tuple(jnp.where(pair == i, v, c) for v, c in zip(values, chosen, strict=True))
+        )
     return chosen
 
 

@@ -52,7 +52,9 @@ def damped(structure: Structure, blocks: list[Array], params: Any, qpos: Any, x:
         def matvec(v: Array) -> Array:
             return _times(structure, blocks, v) + _rate(damping, v, h) * v
 
-        return y, lax.custom_linear_solve(matvec, right, lambda _, b: _solve(structure, blocks, damping, b), symmetric=True)
+        return y, lax.custom_linear_solve(
+            matvec, right, lambda _, b: _solve(structure, blocks, damping, b), symmetric=True
+        )
 
     def _inertial(given: Any, acceleration: Any) -> list[Lane]:
         params, qpos = given
@@ -72,7 +74,9 @@ def _rate(damping: Any, like: Array, h: float) -> Array:
 
 def _times(structure: Structure, blocks: list[Array], x: Array) -> Array:
     """M x."""
-    return jnp.concatenate([smallmat.matvec(block, x[a:b]) for block, (a, b) in zip(blocks, structure.spans, strict=True)])
+    return jnp.concatenate(
+        [smallmat.matvec(block, x[a:b]) for block, (a, b) in zip(blocks, structure.spans, strict=True)]
+    )
 
 
 def _solve(structure: Structure, blocks: list[Array], damping: Any, right: Array) -> Array:

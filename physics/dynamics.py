@@ -62,7 +62,9 @@ def mass_matrix(tree: Tree, pose: Pose, bodies: list[Inertia | None], armature: 
         p = tree.parent[b]
         if p in tree.moving:
             one, two = composite[p], composite[b]
-            composite[p] = Inertia(ln.add(one.mass, two.mass), ln.vadd(one.first, two.first), ln.vadd(one.second, two.second))
+            composite[p] = Inertia(
+                ln.add(one.mass, two.mass), ln.vadd(one.first, two.first), ln.vadd(one.second, two.second)
+            )
     rows: list[list[Lane]] = [[0.0] * m.nv for _ in range(m.nv)]
     for dof in range(m.nv):
         body = int(m.dof_bodyid[dof])
@@ -83,7 +85,9 @@ def velocities(tree: Tree, pose: Pose, qvel: Any) -> list[tuple[Vec, Vec]]:
     return out
 
 
-def accelerations(tree: Tree, pose: Pose, qvel: Any, gravity: Vec = ln.ZERO, qacc: Any = None) -> tuple[list[Any], list[Any]]:
+def accelerations(
+    tree: Tree, pose: Pose, qvel: Any, gravity: Vec = ln.ZERO, qacc: Any = None
+) -> tuple[list[Any], list[Any]]:
     """Spatial velocities, and accelerations under q̈ (0 if not given) against the fall with `gravity`: v, a [B] about O."""
     v: list[Any] = [(ln.ZERO, ln.ZERO)] * tree.model.nbody
     a: list[Any] = [(ln.ZERO, ln.scale(-1.0, gravity))] * tree.model.nbody
@@ -114,7 +118,9 @@ def bias(
         if tree.parent[b] in tree.moving:
             f[tree.parent[b]] = _plus(f[tree.parent[b]], f[b])
     owner = [int(b) for b in m.dof_bodyid]
-    return [ln.add(ln.dot(pose.axis[d][0], f[owner[d]][0]), ln.dot(pose.axis[d][1], f[owner[d]][1])) for d in range(m.nv)]
+    return [
+        ln.add(ln.dot(pose.axis[d][0], f[owner[d]][0]), ln.dot(pose.axis[d][1], f[owner[d]][1])) for d in range(m.nv)
+    ]
 
 
 def _accelerate(tree: Tree, pose: Pose, b: int, v: Any, a: Any, qvel: Any) -> tuple[Any, Any]:

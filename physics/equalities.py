@@ -159,7 +159,9 @@ def _rows(structure: Structure, state: Any, bond: Hold, axes: list[Axes], on: An
 def _jacobian(structure: Structure, ax: Axes, body: int, t: int, point: Array, twist: Any) -> Array:
     """[3 or 6, n, W] rows on the dofs of a tree for one body."""
     arm = point - ax.ref
-    turn = [ax.angular[:, (i + 1) % 3] * arm[(i + 2) % 3] - ax.angular[:, (i + 2) % 3] * arm[(i + 1) % 3] for i in range(3)]
+    turn = [
+        ax.angular[:, (i + 1) % 3] * arm[(i + 2) % 3] - ax.angular[:, (i + 2) % 3] * arm[(i + 1) % 3] for i in range(3)
+    ]
     rows = [ax.linear[:, i] + turn[i] for i in range(3)]
     for i in range(3 if twist else 0):
         rows.append(sum(twist[k][i] * ax.angular[:, k] for k in range(3)))

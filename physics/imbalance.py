@@ -55,7 +55,9 @@ def imbalance(structure: Structure, x: Any, given: Inputs) -> list[Lane]:
     for i, group in enumerate(structure.groups):
         for spot in _spots(structure, params, group, geoms, given.touches[i]):
             _touch(structure, given, group, spot, pose, moving, push)
-    for e, bond in zip(structure.equalities, equalities.holds(structure, given.body_invweight, pose, given.qvel), strict=True):
+    for e, bond in zip(
+        structure.equalities, equalities.holds(structure, given.body_invweight, pose, given.qvel), strict=True
+    ):
         _hold(structure, given, e, bond, pose, moving, push)
     out = dynamics.bias(tree, pose, bodies, given.qvel, params.gravity, qacc=x, push=push)
     active, _ = dynamics.actuation(tree, given.qpos, given.qvel, given.act, given.ctrl, params.actuator_gain)
@@ -96,7 +98,9 @@ def _push(tree: Tree, push: list[Any], pose: Pose, body: int, point: Vec, force:
         push[body] = (ln.vadd(n, about), ln.vadd(f, force))
 
 
-def _touch(structure: Structure, given: Inputs, group: Group, spot: Spot, pose: Pose, moving: Any, push: list[Any]) -> None:
+def _touch(
+    structure: Structure, given: Inputs, group: Group, spot: Spot, pose: Pose, moving: Any, push: list[Any]
+) -> None:
     """The force of one contact on its two bodies."""
     b1, b2 = group.bodies
     shift = given.apart[group.bond] if group.bond >= 0 else 0.0
@@ -114,7 +118,9 @@ def _touch(structure: Structure, given: Inputs, group: Group, spot: Spot, pose: 
     _push(structure.tree, push, pose, b1, spot.position, ln.scale(-1.0, force))
 
 
-def _hold(structure: Structure, given: Inputs, e: int, bond: equalities.Hold, pose: Pose, moving: Any, push: list[Any]) -> None:
+def _hold(
+    structure: Structure, given: Inputs, e: int, bond: equalities.Hold, pose: Pose, moving: Any, push: list[Any]
+) -> None:
     """The force of one weld or connect on its two bodies."""
     tree = structure.tree
     b1, b2 = bond.bodies

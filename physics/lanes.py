@@ -5,7 +5,8 @@ from the program, and what is left is elementwise over the worlds: XLA fuses it 
 """
 
 import math
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -185,4 +186,3 @@ def stack(rows: Sequence[Lane], like: Array | None = None) -> Array:
     shape = jnp.broadcast_shapes(*[jnp.shape(r) for r in rows], jnp.shape(like) if like is not None else ())
     dtype = jnp.result_type(*rows, *([like] if like is not None else []))
     return jnp.stack([jnp.broadcast_to(jnp.asarray(r, dtype), shape) for r in rows])
-

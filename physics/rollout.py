@@ -4,8 +4,9 @@ XLA keeps barely more than one core busy on one CPU device, and worlds do not ta
 loop on its own worlds, and its Newton iterations end when *its* worlds have converged. The same line serves GPUs.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,9 @@ def use_cpu_devices(count: int) -> None:
     jax.config.update("jax_num_cpu_devices", count)
 
 
-def sharded_rollout(engine: Engine, *, devices: Any = None, output: Callable | None = None) -> Callable[..., tuple[State, Any]]:
+def sharded_rollout(
+    engine: Engine, *, devices: Any = None, output: Callable | None = None
+) -> Callable[..., tuple[State, Any]]:
     """(params, state[..., W], ctrls[H, nu, W]) -> (last state, outputs[H, ..., W]), jitted, W split over the devices.
 
     θ with worlds in its last axis is split too. W must be a multiple of the number of devices. `output(state, info)` is kept
@@ -41,7 +44,9 @@ def sharded_rollout(engine: Engine, *, devices: Any = None, output: Callable | N
         given = (engine.prepare(params), state, jnp.asarray(ctrls))
         shapes = jax.eval_shape(run, *given)
         specs = (_specs(given[0]), *jax.tree.map(_last, given[1:]))
-        return jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=jax.tree.map(_last, shapes), check_vma=False)(*given)
+        return jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=jax.tree.map(_last, shapes), check_vma=False)(
+            *given
+        )
 
     return rollout
 

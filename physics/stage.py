@@ -9,8 +9,9 @@ stays not finite, but a NaN may come out as −∞.
     y = f(x)        ẏ = ∂f ẋ         x̄ = ∂fᵀ ȳ        each a stage of its own; ∂fᵀ computes f's intermediates anew
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +97,9 @@ def _jvp(primals: Any, tangents: Any, *, forward: Callable, backward: Callable, 
     out = _linear.bind(*primals, forward=forward, backward=backward, residuals=residuals)
     moved = [ad.instantiate_zeros(t) for t in tangents]
     if all(type(t) is ad.Zero for t in tangents[:residuals]):
-        return out, _linear.bind(*primals[:residuals], *moved[residuals:], forward=forward, backward=backward, residuals=residuals)
+        return out, _linear.bind(
+            *primals[:residuals], *moved[residuals:], forward=forward, backward=backward, residuals=residuals
+        )
     return out, jax.jvp(forward, tuple(primals), tuple(moved))[1]
 
 
@@ -124,7 +127,9 @@ def _transpose(cotangents: Any, *args: Any, forward: Callable, backward: Callabl
 
 def _batch(args: Any, dims: Any, *, forward: Callable, backward: Callable, residuals: int) -> Any:
     size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
-    wide = [batching.bdim_at_front(x, d, size) for x, d in zip(args, dims, strict=True)]  # elementwise: any axes will do
+    wide = [
+        batching.bdim_at_front(x, d, size) for x, d in zip(args, dims, strict=True)
+    ]  # elementwise: any axes will do
     out = _linear.bind(*wide, forward=forward, backward=backward, residuals=residuals)
     return out, [0] * len(out)
 
@@ -132,7 +137,8 @@ def _batch(args: Any, dims: Any, *, forward: Callable, backward: Callable, resid
 _linear.def_impl(_apply)
 _linear.def_abstract_eval(
     lambda *avals, **kw: [
-        jax.core.ShapedArray(y.shape, y.dtype) for y in jax.eval_shape(partial(_apply, **kw), *[jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals])
+        jax.core.ShapedArray(y.shape, y.dtype)
+        for y in jax.eval_shape(partial(_apply, **kw), *[jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals])
     ]
 )
 ad.primitive_jvps[_linear] = _jvp

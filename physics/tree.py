@@ -39,8 +39,12 @@ class Tree:
         self.model = model
         self.parent = [int(p) for p in model.body_parentid]
         self.root = [int(r) for r in model.body_rootid]
-        self.joints = [range(model.body_jntadr[b], model.body_jntadr[b] + model.body_jntnum[b]) for b in range(model.nbody)]
-        own = [tuple(range(model.body_dofadr[b], model.body_dofadr[b] + model.body_dofnum[b])) for b in range(model.nbody)]
+        self.joints = [
+            range(model.body_jntadr[b], model.body_jntadr[b] + model.body_jntnum[b]) for b in range(model.nbody)
+        ]
+        own = [
+            tuple(range(model.body_dofadr[b], model.body_dofadr[b] + model.body_dofnum[b])) for b in range(model.nbody)
+        ]
         self.dofs = own
         self.chain: list[tuple[int, ...]] = []  # [B] all dofs that move a body, root first
         for b in range(model.nbody):

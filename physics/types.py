@@ -4,7 +4,8 @@ Structure first, worlds last: `qpos` is [nq] for one world and [nq, W] for W wor
 Legend: nq, nv coordinates and dofs, na activations, nu controls, nb bonds, nc contact slots, B bodies, G geoms.
 """
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 
@@ -27,7 +28,9 @@ class Params(NamedTuple):
     bond_strength: Any  # [nb, 2] N and N m at which a bond is said to break (read by event models, not by the engine)
 
 
-PARAMS_NDIM = Params(1, 2, 2, 1, 1, 2, 2, 2, 1, 1, 2)  # axes of structure of each leaf; one more means a value per world
+PARAMS_NDIM = Params(
+    1, 2, 2, 1, 1, 2, 2, 2, 1, 1, 2
+)  # axes of structure of each leaf; one more means a value per world
 
 
 class State(NamedTuple):
@@ -61,6 +64,8 @@ class Engine(NamedTuple):
     init: Callable[..., State]  # (params, qpos, qvel) -> State
     step: Callable[..., tuple[State, Info]]  # (params, state, ctrl, wrench=None) -> (State, Info)
     rollout: Callable[..., tuple[State, Any]]  # (params, state, ctrl[H, nu, W], ...) -> (last State, trajectory)
-    prepare: Callable[..., Any]  # params -> constants: everything derived from θ, computed once and accepted as `params`
+    prepare: Callable[
+        ..., Any
+    ]  # params -> constants: everything derived from θ, computed once and accepted as `params`
     contact_bodies: tuple[tuple[int, int], ...]  # [nc] the two bodies of each contact slot
     scene: Any
