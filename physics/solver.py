@@ -64,6 +64,7 @@ class Point(NamedTuple):
     ax: Array  # [nv, W] A x
     u: tuple[Array, ...]  # per group [k, 3, W]
     ul: Array  # [l, W]
+    cb: tuple[Any, ...]  # per group and side C B as three arrays [k, n, W]: kept here so that each is computed once
     gradient: Array  # [nv, W] F
     error: Array  # [W] |F| over the size of its terms
     count: Array  # [] iterations
@@ -86,7 +87,8 @@ def solve(layout: Layout, problem: Problem, start: Array, balance: Callable[[Any
         inputs, problem, _ = primals
         x, count, error = run(*primals)
         _, change = jax.jvp(lambda i: balance(i, x), (inputs,), (tangents[0],))
-        hessian = _hessian(layout, problem, _stretch(layout, problem, x))
+        u, ul = _stretch(layout, problem, x)
+        hessian = _symmetric(_hessian(layout, problem, _curved(layout, problem, u), ul))
         factor = smallmat.cholesky(hessian)
         dx = lax.custom_linear_solve(
             lambda v: smallmat.matvec(hessian, v), -change, lambda _, b: smallmat.solve(factor, b), symmetric=True
@@ -124,7 +126,7 @@ def _newton(layout: Layout, problem: Problem, start: Array) -> Point:
         return (point.count < layout.iterations) & jnp.any(point.error > layout.tolerance)
 
     def step(point: Point) -> Point:
-        factor = smallmat.cholesky(_hessian(layout, problem, (point.u, point.ul)))
+        factor = smallmat.cholesky(_hessian(layout, problem, point.cb, point.ul))
         p = -smallmat.solve(factor, point.gradient)
         p = jnp.where(point.error > layout.tolerance, p, 0)
         ap = smallmat.matvec(problem.a, p)
@@ -140,11 +142,10 @@ def _newton(layout: Layout, problem: Problem, start: Array) -> Point:
 
 
 def _evaluate(layout: Layout, problem: Problem, x: Array, ax: Array, u: Any, ul: Array, count: Array) -> Point:
-    pull = _pull(layout, problem, u, ul, x)
-    gradient = ax - problem.b - pull
-    size = jnp.sum(jnp.abs(ax) + jnp.abs(problem.b) + jnp.abs(pull), 0)
-    error = jnp.sum(jnp.abs(gradient), 0) / jnp.maximum(size, jnp.finfo(x.dtype).tiny * 1e6)
-    return Point(x, ax, u, ul, gradient, error, count)
+    gradient = _unpulled(layout, problem, u, ul, ax - problem.b)
+    size = jnp.sum(2 * jnp.abs(ax) + 2 * jnp.abs(problem.b) + jnp.abs(gradient), 0)
+    error = 2 * jnp.sum(jnp.abs(gradient), 0) / jnp.maximum(size, jnp.finfo(x.dtype).tiny * 1e6)
+    return Point(x, ax, u, ul, _curved(layout, problem, u), gradient, error, count)
 
 
 def _split(u: Array) -> Triple:
@@ -172,51 +173,65 @@ def _limit_force(problem: Problem, ul: Array) -> tuple[Array, Array]:
     return -stiff * ul, stiff
 
 
-def _pull(layout: Layout, problem: Problem, u: Any, ul: Array, x: Array) -> Array:
-    """Bᵀ f [nv, W]."""
-    parts: list[Any] = [jnp.zeros_like(x[i:j]) for i, j in layout.trees]
+def _unpulled(layout: Layout, problem: Problem, u: Any, ul: Array, rest: Array) -> Array:
+    """rest − Bᵀ f [nv, W], written tree by tree into one array: a concatenation of sums would not vectorise."""
+    parts: list[Any] = [None for _ in layout.trees]
     for ui, c, cone, trees in zip(u, problem.contacts, layout.cones, layout.sides, strict=True):
         force, _ = cone(_split(ui), c.grip)
         for side, t in zip(c.sides, trees, strict=True):
             for k in range(side.shape[0]):
-                parts[t] = parts[t] + sum(side[k, a] * force[a][k] for a in range(3))
-    out = jnp.concatenate(parts)
+                pull = sum(side[k, a] * force[a][k] for a in range(3))
+                parts[t] = pull if parts[t] is None else parts[t] + pull
+    for (i, j), part in zip(layout.trees, parts, strict=True):
+        if part is not None:
+            rest = lax.dynamic_update_slice_in_dim(rest, rest[i:j] - part, i, 0)
     if layout.limits:
         fl, _ = _limit_force(problem, ul)
-        rows: list[Any] = [0.0] * out.shape[0]
         for i, (dof, sign) in enumerate(layout.limits):
-            rows[dof] = rows[dof] + sign * fl[i]
-        out = out + jnp.stack([jnp.broadcast_to(r, out.shape[1:]) for r in rows])
-    return out
+            rest = lax.dynamic_update_slice_in_dim(rest, (rest[dof] - sign * fl[i])[None], dof, 0)
+    return rest
 
 
-def _hessian(layout: Layout, problem: Problem, at: tuple[Any, Array]) -> Array:
-    """H = A + Bᵀ C B [nv, nv, W], tile by tile."""
-    u, ul = at
-    tiles: dict[tuple[int, int], Any] = {}
-    for ui, c, cone, trees in zip(u, problem.contacts, layout.cones, layout.sides, strict=True):
+def _curved(layout: Layout, problem: Problem, u: Any) -> tuple[Any, ...]:
+    """C B of every group and side."""
+    out = []
+    for ui, c, cone in zip(u, problem.contacts, layout.cones, strict=True):
         _, h = cone(_split(ui), c.grip)
         rows = ((h.nn, h.n1, h.n2), (h.n1, h.t11, h.t12), (h.n2, h.t12, h.t22))
-        for side, t in zip(c.sides, trees, strict=True):
-            cb = [sum(rows[a][e][:, None] * side[:, e] for e in range(3)) for a in range(3)]  # C B [k, n, W]
+        out.append(tuple(tuple(sum(row[e][:, None] * side[:, e] for e in range(3)) for row in rows) for side in c.sides))
+    return tuple(out)
+
+
+def _hessian(layout: Layout, problem: Problem, curved: tuple[Any, ...], ul: Array) -> Array:
+    """Lower triangle of H = A + Bᵀ C B [nv, nv, W], tile by tile."""
+    tiles: dict[tuple[int, int], Any] = {}
+    for cb, c, trees in zip(curved, problem.contacts, layout.sides, strict=True):
+        for rows, t in zip(cb, trees, strict=True):
             for other, s in zip(c.sides, trees, strict=True):
                 if s > t:
                     continue
                 tile = tiles.get((t, s), 0.0)
-                for k in range(side.shape[0]):
+                for k in range(other.shape[0]):
                     for a in range(3):
-                        tile = tile + cb[a][k][:, None] * other[k, a][None]
+                        tile = tile + rows[a][k][:, None] * other[k, a][None]
                 tiles[t, s] = tile
-    hessian = problem.a + _join_tiles(layout, tiles, problem.b) if tiles else problem.a
+    hessian = problem.a
+    for (t, s), tile in tiles.items():
+        (i, j), (k, m) = layout.trees[t], layout.trees[s]
+        start = (i, k) + (0,) * (hessian.ndim - 2)
+        hessian = lax.dynamic_update_slice(hessian, hessian[i:j, k:m] + tile, start)
     if layout.limits:
         _, stiff = _limit_force(problem, ul)
-        rows_l: list[Any] = [0.0] * hessian.shape[0]
         for i, (dof, _) in enumerate(layout.limits):
-            rows_l[dof] = rows_l[dof] + stiff[i]
-        diagonal = jnp.stack([jnp.broadcast_to(r, hessian.shape[2:]) for r in rows_l])
-        eye = jnp.eye(hessian.shape[0], dtype=hessian.dtype).reshape(hessian.shape[:2] + (1,) * (hessian.ndim - 2))
-        hessian = hessian + eye * diagonal
+            start = (dof, dof) + (0,) * (hessian.ndim - 2)
+            hessian = lax.dynamic_update_slice(hessian, (hessian[dof, dof] + stiff[i])[None, None], start)
     return hessian
+
+
+def _symmetric(lower: Array) -> Array:
+    n = lower.shape[0]
+    keep = np.tril(np.ones((n, n), bool)).reshape((n, n) + (1,) * (lower.ndim - 2))
+    return jnp.where(keep, lower, jnp.swapaxes(lower, 0, 1))
 
 
 def _join_tiles(layout: Layout, tiles: dict[tuple[int, int], Any], like: Array) -> Array:
