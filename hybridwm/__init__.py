@@ -12,31 +12,54 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from physics import Backlash as Backlash
     from physics import Bond as Bond
+    from physics import Effect as Effect
     from physics import Engine as Engine
+    from physics import Episode as Episode
+    from physics import GroundPatch as GroundPatch
+    from physics import ImpulseBreak as ImpulseBreak
+    from physics import Info as Info
+    from physics import LoadBreak as LoadBreak
+    from physics import MotorDelay as MotorDelay
+    from physics import MotorLag as MotorLag
+    from physics import Params as Params
+    from physics import QuadraticDrag as QuadraticDrag
+    from physics import Reality as Reality
     from physics import Reference as Reference
     from physics import Scene as Scene
+    from physics import SensorDelay as SensorDelay
+    from physics import SensorNoise as SensorNoise
+    from physics import SensorRounding as SensorRounding
     from physics import State as State
+    from physics import StribeckFriction as StribeckFriction
     from physics import Unstable as Unstable
     from physics import brax_engine as brax_engine
+    from physics import energy as energy
     from physics import load_scene as load_scene
     from physics import mjx_engine as mjx_engine
+    from physics import momentum as momentum
     from physics import nominal as nominal
+    from physics import sensors as sensors
+    from physics import sharded_rollout as sharded_rollout
     from physics import shipped_scenes as shipped_scenes
+    from physics import supplied as supplied
+    from physics import use_cpu_devices as use_cpu_devices
     from planners import Background as Background
     from planners import Contingency as Contingency
     from planners import Controller as Controller
     from planners import Cost as Cost
     from planners import Goal as Goal
-    from planners import Info as Info
     from planners import Model as Model
-    from planners import Params as Params
     from planners import Plan as Plan
+    from planners import PlanInfo as PlanInfo
     from planners import Planner as Planner
+    from planners import PlanParams as PlanParams
     from planners import Plant as Plant
     from planners import Problem as Problem
     from planners import Record as Record
     from planners import Risk as Risk
+    from planners import Rule as Rule
     from planners import Spline as Spline
     from planners import Status as Status
     from planners import adam as adam
@@ -46,6 +69,7 @@ if TYPE_CHECKING:
     from planners import cvar as cvar
     from planners import describe as describe
     from planners import hold as hold
+    from planners import ilqr as ilqr
     from planners import joint as joint
     from planners import least_squares as least_squares
     from planners import linear as linear
@@ -54,23 +78,47 @@ if TYPE_CHECKING:
     from planners import mppi as mppi
     from planners import predictive_sampling as predictive_sampling
     from planners import run as run
+    from planners import sampling_planner as sampling_planner
     from planners import simulate as simulate
     from planners import simulated_plant as simulated_plant
+    from planners import strong as strong
     from planners import worst as worst
 
 _HOMES = {
     "physics": (
+        "Backlash",
         "Bond",
+        "Effect",
         "Engine",
+        "Episode",
+        "GroundPatch",
+        "ImpulseBreak",
+        "Info",
+        "LoadBreak",
+        "MotorDelay",
+        "MotorLag",
+        "Params",
+        "QuadraticDrag",
+        "Reality",
         "Reference",
         "Scene",
+        "SensorDelay",
+        "SensorNoise",
+        "SensorRounding",
         "State",
+        "StribeckFriction",
         "Unstable",
         "brax_engine",
+        "energy",
         "load_scene",
         "mjx_engine",
+        "momentum",
         "nominal",
+        "sensors",
+        "sharded_rollout",
         "shipped_scenes",
+        "supplied",
+        "use_cpu_devices",
     ),
     "planners": (
         "Background",
@@ -78,15 +126,16 @@ _HOMES = {
         "Controller",
         "Cost",
         "Goal",
-        "Info",
         "Model",
-        "Params",
         "Plan",
+        "PlanInfo",
+        "PlanParams",
         "Planner",
         "Plant",
         "Problem",
         "Record",
         "Risk",
+        "Rule",
         "Spline",
         "Status",
         "adam",
@@ -96,6 +145,7 @@ _HOMES = {
         "cvar",
         "describe",
         "hold",
+        "ilqr",
         "joint",
         "least_squares",
         "linear",
@@ -104,8 +154,10 @@ _HOMES = {
         "mppi",
         "predictive_sampling",
         "run",
+        "sampling_planner",
         "simulate",
         "simulated_plant",
+        "strong",
         "worst",
     ),
 }

@@ -8,9 +8,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from physics.balance import energy as energy
+    from physics.balance import momentum as momentum
+    from physics.balance import supplied as supplied
+    from physics.effects import Backlash as Backlash
+    from physics.effects import Effect as Effect
+    from physics.effects import GroundPatch as GroundPatch
+    from physics.effects import MotorDelay as MotorDelay
+    from physics.effects import MotorLag as MotorLag
+    from physics.effects import QuadraticDrag as QuadraticDrag
+    from physics.effects import SensorDelay as SensorDelay
+    from physics.effects import SensorNoise as SensorNoise
+    from physics.effects import SensorRounding as SensorRounding
+    from physics.effects import StribeckFriction as StribeckFriction
     from physics.engine import brax_engine as brax_engine
     from physics.mjx import mjx_engine as mjx_engine
     from physics.params import nominal as nominal
+    from physics.reality import Episode as Episode
+    from physics.reality import Reality as Reality
     from physics.reference import Reference as Reference
     from physics.reference import Unstable as Unstable
     from physics.rollout import sharded_rollout as sharded_rollout
@@ -19,19 +34,38 @@ if TYPE_CHECKING:
     from physics.scene import Scene as Scene
     from physics.scene import load_scene as load_scene
     from physics.scene import shipped_scenes as shipped_scenes
+    from physics.sensing import sensors as sensors
     from physics.types import Engine as Engine
     from physics.types import Info as Info
     from physics.types import Params as Params
     from physics.types import State as State
+    from physics.wear import ImpulseBreak as ImpulseBreak
+    from physics.wear import LoadBreak as LoadBreak
 
 _HOMES = {
+    "physics.balance": ("energy", "momentum", "supplied"),
+    "physics.effects": (
+        "Backlash",
+        "Effect",
+        "GroundPatch",
+        "MotorDelay",
+        "MotorLag",
+        "QuadraticDrag",
+        "SensorDelay",
+        "SensorNoise",
+        "SensorRounding",
+        "StribeckFriction",
+    ),
     "physics.engine": ("brax_engine",),
     "physics.mjx": ("mjx_engine",),
     "physics.params": ("nominal",),
+    "physics.reality": ("Episode", "Reality"),
     "physics.reference": ("Reference", "Unstable"),
     "physics.rollout": ("sharded_rollout", "use_cpu_devices"),
     "physics.scene": ("Bond", "Scene", "load_scene", "shipped_scenes"),
+    "physics.sensing": ("sensors",),
     "physics.types": ("Engine", "Info", "Params", "State"),
+    "physics.wear": ("ImpulseBreak", "LoadBreak"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

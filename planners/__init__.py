@@ -25,15 +25,16 @@ if TYPE_CHECKING:
     from planners.problem import Contingency as Contingency
     from planners.problem import Cost as Cost
     from planners.problem import Goal as Goal
-    from planners.problem import Info as Info
     from planners.problem import Model as Model
-    from planners.problem import Params as Params
     from planners.problem import Plan as Plan
+    from planners.problem import PlanInfo as PlanInfo
     from planners.problem import Planner as Planner
+    from planners.problem import PlanParams as PlanParams
     from planners.problem import Problem as Problem
     from planners.problem import Status as Status
     from planners.problem import least_squares as least_squares
     from planners.problem import strong as strong
+    from planners.riccati import ilqr as ilqr
     from planners.risk import Risk as Risk
     from planners.risk import cvar as cvar
     from planners.risk import mean as mean
@@ -56,16 +57,17 @@ _HOMES = {
         "Contingency",
         "Cost",
         "Goal",
-        "Info",
         "Model",
-        "Params",
         "Plan",
+        "PlanInfo",
+        "PlanParams",
         "Planner",
         "Problem",
         "Status",
         "least_squares",
         "strong",
     ),
+    "planners.riccati": ("ilqr",),
     "planners.risk": ("Risk", "cvar", "mean", "worst"),
     "planners.sampling": ("Rule", "annealed_mppi", "cem", "mppi", "predictive_sampling", "sampling_planner"),
     "planners.verdict": ("describe",),

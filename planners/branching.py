@@ -25,7 +25,7 @@ import numpy as np
 
 from planners import knots as splines
 from planners import warmstart
-from planners.problem import Contingency, Params, Plan, Planner, Problem, check_problem, event_index
+from planners.problem import Contingency, Plan, Planner, PlanParams, Problem, check_problem, event_index
 from planners.rollout import Forcing, finite
 from planners.sampling import cem_rule, coloured, explore
 from planners.verdict import settle
@@ -142,7 +142,7 @@ def joint(
     least = bound or (lambda goal, state: jnp.zeros(()))
     inner = partial(explore, problem, rule, samples, iterations)
 
-    def visit(params: Params, key: jax.Array, state: Any, carry: Carry, knots: jax.Array, node: jax.Array) -> Any:
+    def visit(params: PlanParams, key: jax.Array, state: Any, carry: Carry, knots: jax.Array, node: jax.Array) -> Any:
         """Search under one node's schedule from `knots`: (cost, consistent, knots, lower bounds `[H]`, valid)."""
         forcing = forcing_of(jnp.asarray(tree.schedule)[node], problem.spline.horizon, intervals)
         search = inner(
@@ -152,7 +152,7 @@ def joint(
         plan, consistent = settle(problem, params, state, carry, found, search.valid, 1, forcing=forcing)
         return plan.cost, consistent, plan.knots, search.least, search.valid
 
-    def plan(params: Params, key: jax.Array, state: Any, carry: Carry) -> tuple[Plan, Carry]:
+    def plan(params: PlanParams, key: jax.Array, state: Any, carry: Carry) -> tuple[Plan, Carry]:
         carry = warmstart.mended(problem, carry, std)
         search_key, later_key = jax.random.split(key)
         visits = jax.vmap(partial(visit, params, search_key, state, carry))
@@ -252,7 +252,7 @@ def _open_children(
 
 
 def _contingencies(
-    problem: Problem, inner: Callable, params: Params, key: jax.Array, state: Any, carry: Carry, plan: Plan
+    problem: Problem, inner: Callable, params: PlanParams, key: jax.Array, state: Any, carry: Carry, plan: Plan
 ) -> Contingency:
     """For each event: suppose it happens where the plan makes it likeliest; what then?"""
     members, events, horizon = problem.risk.members, len(problem.model.events), problem.spline.horizon

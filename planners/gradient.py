@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from planners import warmstart
 from planners.guard import guarded, unit_gradient, unit_score
-from planners.problem import Params, Planner, Problem
+from planners.problem import Planner, PlanParams, Problem
 from planners.rollout import Score
 from planners.sampling import cem_rule, coloured, sampling_planner
 from planners.warmstart import Carry
@@ -46,7 +46,7 @@ def adam(
     if starts < 1 or iterations < 1:
         raise ValueError(f"need at least 1 start and 1 iteration, got {starts} and {iterations}")
 
-    def climb(params: Params, key: jax.Array, state: Any, carry: Carry) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def climb(params: PlanParams, key: jax.Array, state: Any, carry: Carry) -> tuple[jax.Array, jax.Array, jax.Array]:
         mean = warmstart.to_unit(problem, carry.knots)
         noise = std * jax.random.normal(key, (*mean.shape, starts))
         z = jnp.clip(mean[..., None] + noise.at[..., 0].set(0), -1, 1)
@@ -73,7 +73,7 @@ def mixture(
 ) -> Planner:
     """CEM whose best `polished` samples take `steps` gradient steps and join the elites."""
 
-    def polish(params: Params, state: Any, carry: Carry, z: jax.Array, scores: Score) -> tuple[jax.Array, Score]:
+    def polish(params: PlanParams, state: Any, carry: Carry, z: jax.Array, scores: Score) -> tuple[jax.Array, Score]:
         chosen = z[..., jnp.argsort(scores.cost, stable=True)[:polished]]
         for count in range(steps):
             grad, _ = unit_gradient(problem, params, state, carry, chosen)
@@ -86,7 +86,7 @@ def mixture(
 
 
 def _descend(
-    problem: Problem, params: Params, state: Any, carry: Carry, z: jax.Array, iterations: int, step: float
+    problem: Problem, params: PlanParams, state: Any, carry: Carry, z: jax.Array, iterations: int, step: float
 ) -> tuple[jax.Array, jax.Array]:
     """(best knots met on the way `[K, nu]`, number of valid samples) of Adam from starts `[K, nu, N]`."""
 

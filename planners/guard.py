@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 
 from planners import warmstart
-from planners.problem import Params, Plan, Planner, Problem, check_problem
+from planners.problem import Plan, Planner, PlanParams, Problem, check_problem
 from planners.rollout import Score, score
 from planners.sampling import Rule, as_it_is, coloured, explore, path_integral
 from planners.verdict import settle
 from planners.warmstart import Carry
 
-Climb = Callable[[Params, jax.Array, Any, Carry], tuple[jax.Array, jax.Array, jax.Array]]
+Climb = Callable[[PlanParams, jax.Array, Any, Carry], tuple[jax.Array, jax.Array, jax.Array]]
 """(params, key, state, carry) -> (best unit knots `[K, nu]`, samples that counted, samples that were tried)."""
 
 
@@ -29,11 +29,11 @@ def guarded(problem: Problem, climb: Climb, *, std: float, tolerance: float, sam
     check_problem(problem)
     rule = Rule(as_it_is, path_integral(0.1, 0.9), coloured(problem.spline.knots, 1.0))
 
-    def sample(params: Params, key: jax.Array, state: Any, carry: Carry) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def sample(params: PlanParams, key: jax.Array, state: Any, carry: Carry) -> tuple[jax.Array, jax.Array, jax.Array]:
         search = explore(problem, rule, samples, rounds, params, key, state, carry)
         return search.best, search.valid, jnp.int32(samples * rounds)
 
-    def plan(params: Params, key: jax.Array, state: Any, carry: Carry) -> tuple[Plan, Carry]:
+    def plan(params: PlanParams, key: jax.Array, state: Any, carry: Carry) -> tuple[Plan, Carry]:
         carry = warmstart.mended(problem, carry, std)
         check_key, key = jax.random.split(key)
         trusted = gradient_agrees(problem, params, check_key, state, carry, tolerance)
@@ -48,13 +48,15 @@ def guarded(problem: Problem, climb: Climb, *, std: float, tolerance: float, sam
     return Planner(partial(warmstart.fresh, problem, std), plan, advance)
 
 
-def unit_score(problem: Problem, params: Params, state: Any, carry: Carry, z: jax.Array) -> Score:
+def unit_score(problem: Problem, params: PlanParams, state: Any, carry: Carry, z: jax.Array) -> Score:
     """Scores of unit knots `[K, nu, N]`."""
     ctrls = warmstart.to_controls(problem, warmstart.from_unit(problem, z), carry)
     return score(problem, params, state, ctrls)[0]
 
 
-def unit_gradient(problem: Problem, params: Params, state: Any, carry: Carry, z: jax.Array) -> tuple[jax.Array, Score]:
+def unit_gradient(
+    problem: Problem, params: PlanParams, state: Any, carry: Carry, z: jax.Array
+) -> tuple[jax.Array, Score]:
     """dJ/dz `[K, nu, N]`, zero for samples that were lost or whose gradient is not finite; and their scores."""
 
     def total(z: jax.Array) -> tuple[jax.Array, Score]:
@@ -68,7 +70,7 @@ def unit_gradient(problem: Problem, params: Params, state: Any, carry: Carry, z:
 
 def gradient_agrees(
     problem: Problem,
-    params: Params,
+    params: PlanParams,
     key: jax.Array,
     state: Any,
     carry: Carry,

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from planners.knots import at_time
-from planners.problem import Params, Plan, Planner, Problem, Status, strong
+from planners.problem import Plan, Planner, PlanParams, Problem, Status, strong
 
 
 class Plant(NamedTuple):
@@ -71,7 +71,7 @@ class Controller:
         self,
         problem: Problem,
         planner: Planner,
-        params: Params,
+        params: PlanParams,
         *,
         seed: int = 0,
         budget_s: float | None = None,
@@ -98,12 +98,12 @@ class Controller:
         self.restart()
 
     @property
-    def params(self) -> Params:
+    def params(self) -> PlanParams:
         """Model parameters and goal; may be replaced between calls by others of the same shapes."""
         return self._params
 
     @params.setter
-    def params(self, params: Params) -> None:
+    def params(self, params: PlanParams) -> None:
         self._params = strong(params)
 
     def restart(self) -> None:
@@ -243,7 +243,7 @@ def _as(value: Any, like: jax.Array) -> jax.Array:
 
 
 def _keyed(planner: Planner) -> Callable[..., tuple[Plan, Any]]:
-    def plan(params: Params, key: jax.Array, count: jax.Array, state: Any, carry: Any) -> tuple[Plan, Any]:
+    def plan(params: PlanParams, key: jax.Array, count: jax.Array, state: Any, carry: Any) -> tuple[Plan, Any]:
         return planner.plan(params, jax.random.fold_in(key, count), state, carry)
 
     return plan
@@ -252,7 +252,7 @@ def _keyed(planner: Planner) -> Callable[..., tuple[Plan, Any]]:
 def _predictor(problem: Problem) -> Callable[..., Any]:
     """predict(params, state, ctrls `[H, nu]`, steps) -> the state `steps` later."""
 
-    def predict(params: Params, state: Any, ctrls: jax.Array, steps: jax.Array) -> Any:
+    def predict(params: PlanParams, state: Any, ctrls: jax.Array, steps: jax.Array) -> Any:
         def advance(index: jax.Array, state: Any) -> Any:
             return _one_step(problem, params, state, ctrls[jnp.minimum(index, ctrls.shape[0] - 1)])
 
@@ -261,7 +261,7 @@ def _predictor(problem: Problem) -> Callable[..., Any]:
     return predict
 
 
-def _one_step(problem: Problem, params: Params, state: Any, ctrl: jax.Array) -> Any:
+def _one_step(problem: Problem, params: PlanParams, state: Any, ctrl: jax.Array) -> Any:
     """The next state of one world; with members, of each of them."""
     members = problem.risk.members
     if members > 1:
@@ -270,7 +270,7 @@ def _one_step(problem: Problem, params: Params, state: Any, ctrl: jax.Array) -> 
     return jax.tree.map(lambda leaf: leaf[..., 0], problem.model.step(params.model, wide, ctrl[:, None])[0])
 
 
-def simulated_plant(problem: Problem, params: Params, state: Any) -> Plant:
+def simulated_plant(problem: Problem, params: PlanParams, state: Any) -> Plant:
     """A plant that is the model itself, started at `state`."""
     step = jax.jit(lambda params, state, ctrl: _one_step(problem, params, state, ctrl))
     start, params = strong(state), strong(params)
@@ -322,7 +322,7 @@ def _progress(steps: int, shown: bool) -> Any:
 
 
 def simulate(
-    problem: Problem, planner: Planner, params: Params, key: jax.Array, state: Any, steps: int
+    problem: Problem, planner: Planner, params: PlanParams, key: jax.Array, state: Any, steps: int
 ) -> tuple[Any, jax.Array, jax.Array]:
     """Closed loop on the model itself as one pure scan: (states `[T, ...]`, ctrls `[T, nu]`, statuses `[T]`)."""
 

@@ -23,7 +23,7 @@ LARGEST = 1e30
 """A number above this in a state or a cost counts as lost, like NaN and infinity."""
 
 
-class Info(NamedTuple):
+class PlanInfo(NamedTuple):
     """What a step may tell besides the next state; every part is optional, and so is the whole.
 
     event_probability `[E, N]`: chance that each event happens in this step. fired `[E, N]`: whether it did.
@@ -40,7 +40,7 @@ class Info(NamedTuple):
 class Model(NamedTuple):
     """Any step function, and the static facts a search needs.
 
-    step(params, state, ctrl) -> (state, info), with `info` an `Info`, any record with some of its names, or None.
+    step(params, state, ctrl) -> (state, info), with `info` an `PlanInfo`, any record with some of its names, or None.
     A model with `events` also takes `forced`, int8 `[E, N]`: -1 the model decides, 0 must hold, 1 happens now;
     forcing an event that has already happened changes nothing. Randomness lives in the state (common random numbers).
     rollout(params, state, ctrls `[H, nu, N]`, forced `[H, E, N]` | None) -> (states, infos) replaces a scan over step.
@@ -91,7 +91,7 @@ class Goal(NamedTuple):
     tolerance: float
 
 
-class Params(NamedTuple):
+class PlanParams(NamedTuple):
     """Everything traced: a change of value never compiles again."""
 
     model: Any = ()
@@ -101,7 +101,7 @@ class Params(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A planning problem; static, so functions and facts only. `Params` holds what may change between calls."""
+    """A planning problem; static, so functions and facts only. `PlanParams` holds what may change between calls."""
 
     model: Model
     cost: Cost

@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from planners import risk
-from planners.problem import LARGEST, Params, Problem, event_index
+from planners.problem import LARGEST, PlanParams, Problem, event_index
 
 
 class Forcing(NamedTuple):
@@ -70,7 +70,7 @@ class Path(NamedTuple):
 
 def score(
     problem: Problem,
-    params: Params,
+    params: PlanParams,
     state: Any,
     ctrls: jax.Array,
     forcing: Forcing | None = None,
@@ -86,7 +86,7 @@ def score(
     states = risk.spread_out(state, members, ctrls.shape[-1])
     ctrls = jnp.repeat(ctrls, members, axis=-1) if members > 1 else ctrls
 
-    def roll(params: Params, states: Any, ctrls: jax.Array, forcing: Forcing | None) -> Any:
+    def roll(params: PlanParams, states: Any, ctrls: jax.Array, forcing: Forcing | None) -> Any:
         return _roll(problem, params, states, ctrls, forcing, keep, bound)
 
     if problem.devices is not None and len(problem.devices) > 1 and not keep:
@@ -97,7 +97,7 @@ def score(
 
 def _roll(
     problem: Problem,
-    params: Params,
+    params: PlanParams,
     state: Any,
     ctrls: jax.Array,
     forcing: Forcing | None,
@@ -257,10 +257,10 @@ def _over_devices(roll: Callable, devices: Sequence[Any]) -> Callable:
     def gather(leaf: jax.Array) -> jax.Array:
         return jax.lax.all_gather(leaf, "samples", axis=leaf.ndim - 1, tiled=True)
 
-    def part(params: Params, states: Any, ctrls: jax.Array, forcing: Forcing | None) -> Any:
+    def part(params: PlanParams, states: Any, ctrls: jax.Array, forcing: Forcing | None) -> Any:
         return jax.tree.map(gather, roll(params, jax.tree.map(mine, states), mine(ctrls), forcing))
 
-    def sharded(params: Params, states: Any, ctrls: jax.Array, forcing: Forcing | None) -> Any:
+    def sharded(params: PlanParams, states: Any, ctrls: jax.Array, forcing: Forcing | None) -> Any:
         if ctrls.shape[-1] % len(devices):
             return roll(params, states, ctrls, forcing)
         return jax.shard_map(part, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False)(

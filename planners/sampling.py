@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from planners import warmstart
-from planners.problem import Params, Plan, Planner, Problem, check_problem
+from planners.problem import Plan, Planner, PlanParams, Problem, check_problem
 from planners.risk import masked_mean
 from planners.rollout import Forcing, Score, score
 from planners.verdict import settle
@@ -66,7 +66,7 @@ def explore(
     rule: Rule,
     samples: int,
     iterations: int,
-    params: Params,
+    params: PlanParams,
     key: jax.Array,
     state: Any,
     carry: Carry,
@@ -137,7 +137,7 @@ def sampling_planner(
     if not 0 < std <= 2:
         raise ValueError(f"std is a share of half the control range and must lie in (0, 2], got {std}")
 
-    def plan(params: Params, key: jax.Array, state: Any, carry: Carry) -> tuple[Plan, Carry]:
+    def plan(params: PlanParams, key: jax.Array, state: Any, carry: Carry) -> tuple[Plan, Carry]:
         carry = warmstart.mended(problem, carry, std)
         search = explore(problem, rule, samples, iterations, params, key, state, carry, polish=polish)
         found = warmstart.from_unit(problem, jnp.stack([search.best, search.mean], axis=-1))

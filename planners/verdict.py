@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 
 from planners import risk
-from planners.problem import LARGEST, Params, Plan, Problem, Status
+from planners.problem import LARGEST, Plan, PlanParams, Problem, Status
 from planners.rollout import Forcing, Path, Score, score
 from planners.warmstart import Carry, to_controls
 
 
 def settle(
     problem: Problem,
-    params: Params,
+    params: PlanParams,
     state: Any,
     carry: Carry,
     found: jax.Array,
@@ -76,7 +76,7 @@ def _status(good: jax.Array, fine: jax.Array, checked: jax.Array, lost: jax.Arra
     return jnp.where(fine, status, Status.NONFINITE_INPUT).astype(jnp.int32)
 
 
-def finite_input(params: Params, state: Any) -> jax.Array:
+def finite_input(params: PlanParams, state: Any) -> jax.Array:
     """Whether the state and the goal hold only numbers below `LARGEST`."""
     fine = jnp.asarray(True)
     for leaf in jax.tree.leaves((state, params.goal)):

@@ -12,7 +12,7 @@ import pytest
 from planners.branching import joint, tree_of
 from planners.knots import hold, linear
 from planners.mpc import simulated_plant
-from planners.problem import Cost, Goal, Info, Model, Params, Problem, Status, strong
+from planners.problem import Cost, Goal, Model, PlanInfo, PlanParams, Problem, Status, strong
 from planners.verdict import describe
 
 HORIZON, INTERVALS, DELTA = 6, 3, 0.05
@@ -31,14 +31,14 @@ class Springs(NamedTuple):
     stiffness: Any
 
 
-def step(springs: Springs, cart: Tied, ctrl: jax.Array, forced: Any = None) -> tuple[Tied, Info]:
+def step(springs: Springs, cart: Tied, ctrl: jax.Array, forced: Any = None) -> tuple[Tied, PlanInfo]:
     load = jnp.stack([-ctrl[0], ctrl[0]])
     hazard = cart.intact * jax.nn.sigmoid(30 * (load - springs.strength[:, None]))
     tears = hazard > 0.5 if forced is None else jnp.where(forced < 0, hazard > 0.5, forced > 0)
     intact = jnp.where(tears, 0.0, cart.intact)
     pull = jnp.sum(springs.stiffness[:, None] * intact, axis=0) * cart.pos
     vel = 0.9 * cart.vel + 0.25 * (ctrl[0] - pull)
-    return Tied(cart.pos + 0.25 * vel, vel, intact), Info(event_probability=hazard, fired=tears & (cart.intact > 0))
+    return Tied(cart.pos + 0.25 * vel, vel, intact), PlanInfo(event_probability=hazard, fired=tears & (cart.intact > 0))
 
 
 def running(goal: Any, cart: Tied, ctrl: jax.Array) -> jax.Array:
@@ -62,18 +62,18 @@ def joint_plan() -> Any:
     return jax.jit(planner.plan), strong(planner.init())
 
 
-def random_instance(seed: int) -> Params:
+def random_instance(seed: int) -> PlanParams:
     rng = np.random.default_rng(seed)
     springs = Springs(rng.uniform(0.6, 1.8, 2), rng.uniform(0.5, 6, 2))
     goal = {"target": rng.uniform(-1.2, 1.2), "price": rng.uniform(0, 0.05, 2)}
-    return strong(jax.tree.map(np.float32, Params(springs, goal)))
+    return strong(jax.tree.map(np.float32, PlanParams(springs, goal)))
 
 
 LEVELS = np.linspace(-2, 2, 41)
 GRID = np.array(list(product(LEVELS, repeat=3))).repeat(2, axis=1)  # every control sequence of three held knots
 
 
-def exhaustive(params: Params) -> tuple[list[int], float, dict[tuple[int, ...], float]]:
+def exhaustive(params: PlanParams) -> tuple[list[int], float, dict[tuple[int, ...], float]]:
     """(best schedule, its cost, the cost of every schedule) over all schedules and gridded controls, in numpy."""
     (strength, stiffness), goal = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tuple(params))
     costs = {}
@@ -171,7 +171,7 @@ def test_required_forbidden_and_contingency() -> None:
 
     def result(left_strength: float) -> Any:
         springs = Springs(np.array([left_strength, 1.0], np.float32), np.full(2, 3, np.float32))
-        return plan(strong(Params(springs, aim)), jax.random.key(0), START, strong(planner.init()))[0]
+        return plan(strong(PlanParams(springs, aim)), jax.random.key(0), START, strong(planner.init()))[0]
 
     weak, strong_ = result(1.0), result(5.0)
     assert Status(int(weak.status)) is Status.OK

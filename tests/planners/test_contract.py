@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from toys import HORIZON, LANES, POISONS, Theta, cart_params, cart_state, contract_planners
 
-from planners.problem import Params, Plan, Planner, Problem, Status, strong
+from planners.problem import Plan, Planner, PlanParams, Problem, Status, strong
 from planners.warmstart import Carry
 
 PLANNERS = contract_planners()
@@ -40,7 +40,7 @@ def case(name: str) -> Case:
     return Case(problem, planner, jax.jit(counted), strong(planner.init()), traces)
 
 
-def plan_of(name: str, seed: int = 0, params: Params | None = None, state: Any = None, carry: Any = None) -> Any:
+def plan_of(name: str, seed: int = 0, params: PlanParams | None = None, state: Any = None, carry: Any = None) -> Any:
     case_ = case(name)
     carry = case_.carry if carry is None else carry
     state = cart_state() if state is None else state
@@ -162,7 +162,7 @@ def assert_close(one: Plan, other: Plan) -> None:
     assert int(one.status) == int(other.status)
 
 
-def poisoned(kind: str, lanes: np.ndarray, which: int, **aim: Any) -> Params:
+def poisoned(kind: str, lanes: np.ndarray, which: int, **aim: Any) -> PlanParams:
     """The lanes' states, costs or network weights hold POISONS[which]."""
     if kind == "state":
         return cart_params(Theta(state_lanes=lanes, state_value=POISONS[which]), **aim)

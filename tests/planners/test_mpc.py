@@ -13,7 +13,7 @@ from toys import LANES, Swing, Theta, cart_params, cart_problem, cart_state, pen
 from planners.background import Background
 from planners.knots import linear
 from planners.mpc import Controller, run, simulate, simulated_plant
-from planners.problem import Params, Planner, Problem, Status, strong
+from planners.problem import Planner, PlanParams, Problem, Status, strong
 from planners.sampling import cem
 
 PROBLEM = cart_problem(linear(12, 5))
@@ -128,7 +128,7 @@ def test_a_planner_that_raises_does_not_stop_the_loop(planner: Planner) -> None:
 
 def delayed_run(problem: Problem, planner: Planner, latency_s: float, steps: int) -> float:
     """Mean distance of a pendulum from upright when every control takes effect two steps late."""
-    controller = Controller(problem, planner, Params(), latency_s=latency_s)
+    controller = Controller(problem, planner, PlanParams(), latency_s=latency_s)
     state = strong(Swing(*(np.float32(x) for x in (0, 0.3, 0, 0))))
     step, pending, angles = jax.jit(problem.model.step), [np.zeros(1, np.float32)] * 2, []
     for index in range(steps):

@@ -10,17 +10,17 @@ import pytest
 from toys import Linear, Swing, cartpole_problem, linear_problem, pendulum_problem
 
 from planners.gradient import adam, mixture
-from planners.ilqr import ilqr
 from planners.knots import hold, linear
 from planners.mpc import simulate
-from planners.problem import Params, Planner, Problem, Status, strong
+from planners.problem import Planner, PlanParams, Problem, Status, strong
+from planners.riccati import ilqr
 from planners.sampling import annealed_mppi, cem, mppi, predictive_sampling
 
 HORIZON, DT = 25, 0.05
 GRADIENT, SAMPLING = 1.01, 1.05
 
 
-def double_integrator() -> tuple[Params, np.ndarray]:
+def double_integrator() -> tuple[PlanParams, np.ndarray]:
     """Two states, and two idle ones to keep the shape of the cart-pole: one compilation serves both."""
     a, b = np.eye(4), np.zeros(4)
     a[0, 1], b[:2] = DT, (DT**2 / 2, DT)
@@ -28,7 +28,7 @@ def double_integrator() -> tuple[Params, np.ndarray]:
     return linear_params(a, b, q, 0.05, q_end), np.array([1.0, 0.5, 0, 0])
 
 
-def linearised_cartpole() -> tuple[Params, np.ndarray]:
+def linearised_cartpole() -> tuple[PlanParams, np.ndarray]:
     """Cart 1 kg, pole 0.1 kg at 0.5 m, upright and unstable; half a second."""
     dt = 0.02
     continuous = np.zeros((4, 4))
@@ -43,12 +43,12 @@ def linearised_cartpole() -> tuple[Params, np.ndarray]:
     )
 
 
-def linear_params(a: np.ndarray, b: np.ndarray, q: np.ndarray, r: float, q_end: np.ndarray) -> Params:
+def linear_params(a: np.ndarray, b: np.ndarray, q: np.ndarray, r: float, q_end: np.ndarray) -> PlanParams:
     goal = (np.sqrt(q), np.sqrt([r]), np.sqrt(q_end))
-    return strong(jax.tree.map(np.float32, Params(Linear(a, b), goal)))
+    return strong(jax.tree.map(np.float32, PlanParams(Linear(a, b), goal)))
 
 
-def riccati_cost(params: Params, x: np.ndarray) -> float:
+def riccati_cost(params: PlanParams, x: np.ndarray) -> float:
     a, b = (np.asarray(part, np.float64) for part in params.model)
     q, r, p = (np.diag(np.asarray(part, np.float64) ** 2) for part in params.goal)
     b = b[:, None]
@@ -113,7 +113,7 @@ def solved_share(problem: Problem, planner: Planner, starts: int, seconds: float
     angle = np.float32(rng.uniform(-np.pi, np.pi, starts))
     first = Swing(first.pos * moving, angle, first.vel * moving, first.rate)
     steps = round(seconds / problem.model.dt)
-    loop = jax.vmap(partial(simulate, problem, planner, Params(), steps=steps))
+    loop = jax.vmap(partial(simulate, problem, planner, PlanParams(), steps=steps))
     states, ctrls, _ = jax.jit(loop)(jax.random.split(jax.random.key(0), starts), strong(first))
     assert np.all(np.abs(ctrls) <= np.asarray(problem.model.ctrl_max, np.float32))
     last = np.asarray(states.angle)[:, -round(1 / problem.model.dt) :]

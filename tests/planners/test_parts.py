@@ -14,7 +14,7 @@ from toys import cart_params, cart_problem, cart_state
 
 import planners
 from planners.knots import controls, cubic, hold, linear, shift
-from planners.problem import Cost, Goal, Info, Model, Params, Problem, Status, check_problem, strong
+from planners.problem import Cost, Goal, Model, PlanInfo, PlanParams, Problem, Status, check_problem, strong
 from planners.risk import cvar, mean, pick, spread_out, worst
 from planners.sampling import cem, coloured
 from planners.smallmat import cholesky, solve_lower
@@ -103,12 +103,12 @@ class Guess(NamedTuple):
     intact: Any
 
 
-def _guess_step(params: Any, guess: Guess, ctrl: jax.Array, forced: Any = None) -> tuple[Guess, Info]:
+def _guess_step(params: Any, guess: Guess, ctrl: jax.Array, forced: Any = None) -> tuple[Guess, PlanInfo]:
     hazard = guess.intact * jax.nn.sigmoid(8 * (jnp.abs(ctrl[:1]) - 1.0))
     fired = guess.draw < hazard
-    return guess._replace(pos=guess.pos + 0.2 * guess.gain * ctrl[0], intact=jnp.where(fired, 0.0, guess.intact)), Info(
-        event_probability=hazard, fired=fired
-    )
+    return guess._replace(
+        pos=guess.pos + 0.2 * guess.gain * ctrl[0], intact=jnp.where(fired, 0.0, guess.intact)
+    ), PlanInfo(event_probability=hazard, fired=fired)
 
 
 def _guess_plan(risk: Any, forbidden: tuple[str, ...] = ()) -> Any:
@@ -124,7 +124,7 @@ def _guess_plan(risk: Any, forbidden: tuple[str, ...] = ()) -> Any:
     gain, draw = np.linspace(0.7, 1.6, members), np.linspace(0.02, 0.98, members)[None]
     belief = Guess(np.zeros(members), gain, draw, np.ones((1, members)))
     belief = strong(jax.tree.map(np.float32, belief))
-    params = strong(Params((), np.float32(1.4)))
+    params = strong(PlanParams((), np.float32(1.4)))
     return jax.jit(planner.plan)(params, jax.random.key(0), belief, strong(planner.init()))[0], problem
 
 

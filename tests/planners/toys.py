@@ -9,8 +9,8 @@ import numpy as np
 from planners import knots
 from planners.branching import joint
 from planners.gradient import adam, mixture
-from planners.ilqr import ilqr
-from planners.problem import Cost, Goal, Info, Model, Params, Planner, Problem, least_squares, strong
+from planners.problem import Cost, Goal, Model, PlanInfo, Planner, PlanParams, Problem, least_squares, strong
+from planners.riccati import ilqr
 from planners.sampling import annealed_mppi, cem, mppi, predictive_sampling
 
 LANES = 64
@@ -51,7 +51,7 @@ def _lanes(flags: jax.Array, theta: Theta, count: int) -> jax.Array:
     return jnp.where(theta.everywhere, flags[0], chosen)
 
 
-def cart_step(theta: Theta, cart: Cart, ctrl: jax.Array, forced: Any = None) -> tuple[Cart, Info]:
+def cart_step(theta: Theta, cart: Cart, ctrl: jax.Array, forced: Any = None) -> tuple[Cart, PlanInfo]:
     """A cart on a spring that tears when it is pulled or pushed harder than `strength`."""
     count = ctrl.shape[-1]
     hazard = cart.intact * jax.nn.sigmoid(20 * (jnp.abs(ctrl[:1]) - theta.strength))
@@ -65,7 +65,7 @@ def cart_step(theta: Theta, cart: Cart, ctrl: jax.Array, forced: Any = None) -> 
     pos = jnp.where(_lanes(theta.state_lanes, theta, count), theta.state_value, pos)
     mark = jnp.where(_lanes(theta.cost_lanes, theta, count), 1.0, 0.0)
     valid = ~_lanes(theta.dead_lanes, theta, count)
-    return Cart(pos, vel, intact, mark), Info(event_probability=hazard, fired=tears, valid=valid)
+    return Cart(pos, vel, intact, mark), PlanInfo(event_probability=hazard, fired=tears, valid=valid)
 
 
 def _cart_running(aim: Aim, cart: Cart, ctrl: jax.Array) -> jax.Array:
@@ -85,9 +85,9 @@ def cart_state(pos: float = 0.1, vel: float = 0.0, intact: float = 1.0) -> Cart:
     return strong(Cart(np.float32(pos), np.float32(vel), np.full(1, intact, np.float32), np.float32(0)))
 
 
-def cart_params(theta: Theta | None = None, **aim: Any) -> Params:
+def cart_params(theta: Theta | None = None, **aim: Any) -> PlanParams:
     """Float32 throughout, whatever Python numbers came in."""
-    tree = Params(theta or Theta(), Aim(**aim))
+    tree = PlanParams(theta or Theta(), Aim(**aim))
     return strong(jax.tree.map(lambda x: x if np.asarray(x).dtype == bool else np.float32(x), tree))
 
 

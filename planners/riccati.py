@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from planners import warmstart
 from planners.guard import guarded
-from planners.problem import Params, Planner, Problem
+from planners.problem import Planner, PlanParams, Problem
 from planners.rollout import score
 from planners.smallmat import cholesky, solve_lower
 from planners.warmstart import Carry
@@ -64,7 +64,7 @@ def ilqr(
         raise ValueError(f"ilqr plans for one member, got {problem.risk.members}; use a sampling planner")
     alphas = 0.5 ** jnp.arange(step_sizes, dtype=float)
 
-    def climb(params: Params, key: jax.Array, state: Any, carry: Carry) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def climb(params: PlanParams, key: jax.Array, state: Any, carry: Carry) -> tuple[jax.Array, jax.Array, jax.Array]:
         del key
         ctrls = warmstart.to_controls(problem, carry.knots[..., None], carry)
         first = score(problem, params, state, ctrls)[0]
@@ -79,7 +79,7 @@ def ilqr(
     return guarded(problem, climb, std=std, tolerance=tolerance, samples=samples, rounds=max(iterations // 2, 1))
 
 
-def _improve(problem: Problem, params: Params, state: Any, carry: Carry, now: _Now, alphas: jax.Array) -> _Now:
+def _improve(problem: Problem, params: PlanParams, state: Any, carry: Carry, now: _Now, alphas: jax.Array) -> _Now:
     """One backward and one forward pass."""
     nominal = _states(problem, params, state, now.ctrls)
     local, end = _expand(problem, params, nominal, now.ctrls)
@@ -125,7 +125,7 @@ def _alone(state: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[..., None], state)
 
 
-def _states(problem: Problem, params: Params, state: Any, ctrls: jax.Array) -> Any:
+def _states(problem: Problem, params: PlanParams, state: Any, ctrls: jax.Array) -> Any:
     """x_0 .. x_H of one control sequence, leaves `[H + 1, ..., 1]`."""
 
     def advance(state: Any, ctrl: jax.Array) -> tuple[Any, Any]:
@@ -138,7 +138,7 @@ def _states(problem: Problem, params: Params, state: Any, ctrls: jax.Array) -> A
 
 
 def _expand(
-    problem: Problem, params: Params, nominal: Any, ctrls: jax.Array
+    problem: Problem, params: PlanParams, nominal: Any, ctrls: jax.Array
 ) -> tuple[_Local, tuple[jax.Array, jax.Array]]:
     """The local problem along the nominal states, and (V_x, V_xx) at its end."""
     goal, nu = _alone(params.goal), problem.nu
@@ -236,7 +236,7 @@ def _free(matrix: jax.Array, slope: jax.Array, k: jax.Array, low: jax.Array, hig
 
 def _forward(
     problem: Problem,
-    params: Params,
+    params: PlanParams,
     state: Any,
     nominal: Any,
     ctrls: jax.Array,
