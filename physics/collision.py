@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import mujoco
 
 from physics import lanes as ln
-from physics.boxbox import box_box
+from physics.boxbox import Manifold, box_box
+from physics.capsulebox import capsule_box
 from physics.lanes import Lane, Mat, Vec
 
 PLANE, SPHERE, CAPSULE, BOX = (int(getattr(mujoco.mjtGeom, f"mjGEOM_{k}")) for k in ("PLANE", "SPHERE", "CAPSULE", "BOX"))
@@ -200,26 +201,39 @@ def _kinds(model: mujoco.MjModel, pair: Any) -> tuple[int, int]:
 def manifolds(model: mujoco.MjModel, pairs: tuple[Any, ...], contacts: list[Any], geoms: list[Geom], like: Any) -> dict[Any, Any]:
     """Per geom pair its slots as arrays: distance [k, W], position [k, 3, W], frame [k, 3, 3, W]."""
     out = {pair: _arrays(found, like) for pair, found in zip(pairs, contacts, strict=True) if found is not None}
-    by_margin: dict[float, list[Any]] = {}
+    alike: dict[Any, list[Any]] = {}
     for pair in pairs:
-        if _kinds(model, pair) == (BOX, BOX):
-            by_margin.setdefault(pair.margin, []).append(pair)
-    for margin, boxes in by_margin.items():
-        out.update(zip(boxes, _boxes(boxes, geoms, margin, like), strict=True))
+        if not on_lanes(model, pair):
+            alike.setdefault((_kinds(model, pair), pair.margin), []).append(pair)
+    for (kinds, margin), same in alike.items():
+        out.update(zip(same, _together(ON_ARRAYS[kinds], same, geoms, margin, like), strict=True))
     return out
 
 
-def _boxes(pairs: list[Any], geoms: list[Geom], margin: float, like: Any) -> list[Any]:
-    """All pairs of boxes at once: the pairs are an axis before the worlds."""
-    side = [jax.tree.map(lambda *x: jnp.stack([jnp.broadcast_to(y, like.shape).astype(like.dtype) for y in x]), *[geoms[p[i]] for p in pairs]) for i in (0, 1)]
-    found = box_box(*side[0], *side[1], margin)
-    normal = found.normal if found.normal.ndim == found.position.ndim - 1 else found.normal[0]
-    frame = jnp.stack([jnp.stack(row) for row in frame_of(tuple(normal))])
-    out = []
-    for i in range(len(pairs)):
-        shape = (found.distance.shape[0], 3, 3, *like.shape)
-        out.append((found.distance[:, i], found.position[:, :, i], jnp.broadcast_to(frame[:, :, i], shape)))
-    return out
+def _together(collide: Callable[..., Manifold], pairs: list[Any], geoms: list[Geom], margin: float, like: Any) -> list[Any]:
+    """All pairs of two kinds at once: the pairs are an axis before the worlds."""
+
+    def side_by_side(*x: Lane) -> Any:
+        return jnp.stack([jnp.broadcast_to(y, like.shape).astype(like.dtype) for y in x])
+
+    one, two = (jax.tree.map(side_by_side, *[geoms[p[i]] for p in pairs]) for i in (0, 1))
+    found = collide(one, two, margin)
+    slots = found.distance.shape[0]
+    normals = found.normal if found.normal.ndim == found.position.ndim else found.normal[None]
+    frame = jnp.stack([jnp.stack(row) for row in frame_of(tuple(jnp.moveaxis(normals, 1, 0)))])  # [3, 3, 1 or k, P, W]
+    frame = jnp.broadcast_to(jnp.moveaxis(frame, 2, 0), (slots, 3, 3, *frame.shape[3:]))
+    return [(found.distance[:, i], found.position[:, :, i], frame[:, :, :, i]) for i in range(len(pairs))]
+
+
+def _box_box(one: Geom, two: Geom, margin: float) -> Manifold:
+    return box_box(*one, *two, margin)
+
+
+def _capsule_box(one: Geom, two: Geom, margin: float) -> Manifold:
+    return capsule_box(one.pos, one.rot, one.size[0], one.size[1], *two, margin)
+
+
+ON_ARRAYS: dict[tuple[int, int], Callable[..., Manifold]] = {(BOX, BOX): _box_box, (CAPSULE, BOX): _capsule_box}
 
 
 def _arrays(contacts: list[Contact], like: Any) -> Any:

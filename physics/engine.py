@@ -76,8 +76,9 @@ def _column(x: Array, worlds: int) -> Array:
 
 def _finite(**arrays: Array) -> None:
     for name, x in arrays.items():
-        if not isinstance(x, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(x))):
-            raise ValueError(f"{name} has a value that is not finite at {np.argwhere(~np.isfinite(np.asarray(x)))[0].tolist()}: give finite numbers")
+        if not isinstance(x, jax.core.Tracer) and not np.isfinite(np.asarray(x)).all():
+            where = np.argwhere(~np.isfinite(np.asarray(x)))[0].tolist()
+            raise ValueError(f"{name} has a value that is not finite at {where}: give finite numbers")
 
 
 def _step(structure: Structure, constants: Constants, state: State, ctrl: Array, force: Any, wrench: Any) -> tuple[State, Info]:
