@@ -13,7 +13,7 @@ Every quantity is [k, W]: k contacts, W worlds.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,24 +38,26 @@ class Sixth(NamedTuple):
 class Grip(NamedTuple):
     """What a cone needs beside u."""
 
-    d: Array  # [k, W] inverse regularisation of the normal row; 0 switches a contact off
-    d1: Array  # [k, W] of the first tangent (elliptic)
-    d2: Array  # [k, W] of the second
-    mu1: Array  # [k, W] friction along the first tangent
-    mu2: Array  # [k, W]
-    mu: Array  # [k, W] friction of the regularised cone (elliptic)
+    d: Any  # [k, W] inverse regularisation of the normal row; 0 switches a contact off
+    d1: Any  # [k, W] of the first tangent (elliptic)
+    d2: Any  # [k, W] of the second
+    mu1: Any  # [k, W] friction along the first tangent
+    mu2: Any  # [k, W]
+    mu: Any  # [k, W] friction of the regularised cone (elliptic)
 
 
 Cone = Callable[[Triple, Grip], tuple[Triple, Sixth]]
 
 
 def frictionless(u: Triple, grip: Grip) -> tuple[Triple, Sixth]:
+    """f and C: The normal alone."""
     zero = jnp.zeros_like(u[0])
     stiff = jnp.where(u[0] < 0, grip.d, 0)
     return (-stiff * u[0], zero, zero), Sixth(stiff, zero, zero, zero, zero, zero)
 
 
 def pyramidal(u: Triple, grip: Grip) -> tuple[Triple, Sixth]:
+    """f and C: Four edges n ± μⱼ tⱼ."""
     n, t1, t2 = u
     s1, s2 = grip.mu1 * t1, grip.mu2 * t2
     edges = (n + s1, n - s1, n + s2, n - s2)
@@ -73,6 +75,7 @@ def pyramidal(u: Triple, grip: Grip) -> tuple[Triple, Sixth]:
 
 
 def elliptic(u: Triple, grip: Grip) -> tuple[Triple, Sixth]:
+    """f and C: Free, sticking or sliding."""
     n, t1, t2 = u
     mu = grip.mu
     big_n, s1, s2 = mu * n, grip.mu1 * t1, grip.mu2 * t2

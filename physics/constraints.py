@@ -75,7 +75,7 @@ def structure_ndim() -> Constants:
 class Structure:
     """Static facts of a scene's constraints, and the solver's layout."""
 
-    def __init__(self, scene: Any, tree: Tree):
+    def __init__(self, scene: Any, tree: Tree) -> None:
         model: mujoco.MjModel = scene.model
         self.model, self.tree, self.scene = model, tree, scene
         blocks = tree.blocks()
@@ -92,7 +92,7 @@ class Structure:
         self.sides = tuple(self._trees(g.bodies) for g in self.groups)
         self.friction = friction
         limits = [(int(model.jnt_dofadr[j]), sign) for j in self.limited for sign in (1.0, -1.0)]
-        double = jax.config.jax_enable_x64
+        double = jnp.result_type(float) == jnp.float64
         self.layout = Layout(
             trees=self.spans,
             sides=self.sides,
@@ -103,6 +103,7 @@ class Structure:
         )
 
     def tree_of_body(self, body: int) -> int | None:
+        """Kinematic tree of a body; None if it cannot move."""
         chain = self.tree.chain[body]
         return self.tree_of[chain[0]] if chain else None
 
@@ -195,7 +196,7 @@ def touches(structure: Structure, constants: Constants, contacts: Any, geoms: An
             mu = friction_of(structure, params, pair)
             mus.append(jnp.stack([jnp.broadcast_to(jnp.asarray(x, like.dtype), d.shape) for x in mu], 1))
             index.append(jnp.full(d.shape, i, jnp.int32))
-        d, p, f = (jnp.concatenate(x) if len(x) > 1 else x[0] for x in zip(*parts, strict=True))
+        d, p, f = (jnp.concatenate(x) if len(parts) > 1 else x[0] for x in zip(*parts, strict=True))
         touch = Touch(d, p, f, jnp.concatenate(mus), jnp.concatenate(index))
         out.append(_deepest(touch, group.keep) if group.keep < group.slots else touch)
     return out
@@ -282,6 +283,7 @@ def contact_rows(
 
 
 def margin_of(group: Group) -> Any:
+    """Gap below which a group's contacts act, in m."""
     margins = [p.margin for p in group.pairs]
     if len(set(margins)) > 1:
         raise ValueError(

@@ -29,9 +29,9 @@ class Inertia(NamedTuple):
     second: tuple[Lane, ...]  # xx yy zz xy xz yz
 
 
-def inertias(tree: Tree, pose: Pose, mass: Any, moments: Any) -> list[Inertia | None]:
-    """Each moving body's inertia about its tree's O, in world axes."""
-    out: list[Inertia | None] = [None] * tree.model.nbody
+def inertias(tree: Tree, pose: Pose, mass: Any, moments: Any) -> list[Inertia]:
+    """Each body's inertia about its tree's O, in world axes; what cannot move has none."""
+    out: list[Inertia] = [Inertia(0.0, ln.ZERO, (0.0,) * 6)] * tree.model.nbody
     for b in tree.moving:
         frame = ln.matmul(pose.rot[b], static_mat(tree.model.body_iquat[b]))
         scaled = tuple(tuple(ln.mul(moments[b][k], row[k]) for k in range(3)) for row in frame)
@@ -54,10 +54,10 @@ def momentum(inertia: Inertia, motion: tuple[Vec, Vec]) -> tuple[Vec, Vec]:
     return ln.vadd(jw, ln.cross(inertia.first, v)), ln.vadd(ln.scale(inertia.mass, v), ln.cross(w, inertia.first))
 
 
-def mass_matrix(tree: Tree, pose: Pose, bodies: list[Inertia | None], armature: Any) -> list[list[Lane]]:
+def mass_matrix(tree: Tree, pose: Pose, bodies: list[Inertia], armature: Any) -> list[list[Lane]]:
     """Lower triangle of M [nv][nv]; entries across trees are the float 0."""
     m = tree.model
-    composite: list[Any] = list(bodies)
+    composite = list(bodies)
     for b in reversed(tree.moving):
         p = tree.parent[b]
         if p in tree.moving:
@@ -99,19 +99,17 @@ def accelerations(
 
 
 def bias(
-    tree: Tree, pose: Pose, bodies: list[Inertia | None], qvel: Any, gravity: Vec, *, qacc: Any = None, push: Any = None
+    tree: Tree, pose: Pose, bodies: list[Inertia], qvel: Any, gravity: Vec, *, qacc: Any = None, push: Any = None
 ) -> list[Lane]:
     """c + M q̈ [nv]: what the dofs must push to have q̈ (0 if not given); `push`: forces on the bodies, (torque about O, force)."""
     m = tree.model
     v, a = accelerations(tree, pose, qvel, gravity, qacc)
     f: list[Any] = [(ln.ZERO, ln.ZERO)] * m.nbody
     for b in tree.moving:
-        inertia = bodies[b]
-        assert inertia is not None
-        n, p = momentum(inertia, v[b])
+        n, p = momentum(bodies[b], v[b])
         w, u = v[b]
         gyro = (ln.vadd(ln.cross(w, n), ln.cross(u, p)), ln.cross(w, p))
-        f[b] = _plus(momentum(inertia, a[b]), gyro)
+        f[b] = _plus(momentum(bodies[b], a[b]), gyro)
         if push is not None and push[b] is not None:
             f[b] = (ln.vsub(f[b][0], push[b][0]), ln.vsub(f[b][1], push[b][1]))
     for b in reversed(tree.moving):
@@ -150,6 +148,18 @@ def _cross(v: Any, s: Any) -> Any:
 
 def _plus(a: Any, b: Any) -> Any:
     return ln.vadd(a[0], b[0]), ln.vadd(a[1], b[1])
+
+
+def applied(tree: Tree, pose: Pose, given: Any) -> tuple[Any, list[Lane]]:
+    """Forces of springs, dampers, actuators, force and wrench [nv], and the activations one step later [na]."""
+    tau: Any
+    tau, late = actuation(tree, given.qpos, given.qvel, given.act, given.ctrl, given.params.actuator_gain)
+    tau = ln.vadd(tau, passive(tree, given.qpos, given.qvel, given.params.dof_damping))
+    if given.force is not None:
+        tau = ln.vadd(tau, given.force)
+    if given.wrench is not None:
+        tau = ln.vadd(tau, body_force(tree, pose, given.wrench))
+    return tau, late
 
 
 def passive(tree: Tree, qpos: Any, qvel: Any, damping: Any) -> list[Lane]:

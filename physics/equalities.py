@@ -19,6 +19,7 @@ import mujoco
 from physics import bonds, dynamics
 from physics import lanes as ln
 from physics.constraints import Axes, Structure, impedance, stiffness
+from physics.lanes import Quat, Vec
 from physics.tree import Pose
 
 Array = jax.Array
@@ -104,9 +105,9 @@ def _anchors(m: mujoco.MjModel, e: int) -> Any:
 
 def _ends(m: mujoco.MjModel, pose: Pose, e: int) -> Any:
     """The two bodies, their anchors in the world, and the orientations that a weld holds equal."""
-    ends = _anchors(m, e)
+    ends: tuple[tuple[int, Vec, Quat], ...] = _anchors(m, e)
     points = [ln.vadd(pose.pos[b], ln.matvec(pose.rot[b], p)) for b, p, _ in ends]
-    return [b for b, _, _ in ends], points, *(ln.quat_mul(pose.quat[b], q) for b, _, q in ends)
+    return [b for b, _, _ in ends], points, *[ln.quat_mul(pose.quat[b], q) for b, _, q in ends]
 
 
 def _hold(m: mujoco.MjModel, weights: Any, pose: Pose, motions: Any, e: int) -> Hold:
@@ -137,7 +138,8 @@ def _drift(pose: Pose, motions: Any, scale: float, bodies: Any, points: Any, q1:
         arm = ln.vsub(point, pose.ref[b])
         moving = ln.vadd(v, ln.cross(w, arm))
         pulls.append(ln.vadd(ln.vadd(dv, ln.cross(dw, arm)), ln.cross(w, moving)))
-        spins.append(w), turns.append(dw)
+        spins.append(w)
+        turns.append(dw)
     w: Any = (0.0, *ln.vsub(*spins))
     curl = ln.vsub(ln.quat_mul(w, (0.0, *spins[0])), ln.quat_mul((0.0, *spins[1]), w))
     turn: Any = ln.vadd((0.0, *ln.vsub(*turns)), ln.scale(0.5, curl))
@@ -164,5 +166,5 @@ def _jacobian(structure: Structure, ax: Axes, body: int, t: int, point: Array, t
     ]
     rows = [ax.linear[:, i] + turn[i] for i in range(3)]
     for i in range(3 if twist else 0):
-        rows.append(sum(twist[k][i] * ax.angular[:, k] for k in range(3)))
+        rows.append(ln.total([twist[k][i] * ax.angular[:, k] for k in range(3)]))
     return structure.own(body, t, jnp.stack(rows))

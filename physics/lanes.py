@@ -22,6 +22,7 @@ EYE: Mat = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 def mul(a: Lane, b: Lane) -> Lane:
+    """a b; 0 and ±1 fold away."""
     if isinstance(a, float) and isinstance(b, float):
         return a * b
     if isinstance(b, float):
@@ -37,6 +38,7 @@ def mul(a: Lane, b: Lane) -> Lane:
 
 
 def add(a: Lane, b: Lane) -> Lane:
+    """a + b; 0 folds away."""
     if isinstance(a, float) and a == 0.0:
         return b
     if isinstance(b, float) and b == 0.0:
@@ -45,6 +47,7 @@ def add(a: Lane, b: Lane) -> Lane:
 
 
 def sub(a: Lane, b: Lane) -> Lane:
+    """a − b; 0 folds away."""
     if isinstance(b, float) and b == 0.0:
         return a
     if isinstance(a, float) and a == 0.0:
@@ -53,6 +56,7 @@ def sub(a: Lane, b: Lane) -> Lane:
 
 
 def total(terms: Sequence[Lane]) -> Lane:
+    """Σ terms."""
     out: Lane = 0.0
     for term in terms:
         out = add(out, term)
@@ -60,22 +64,27 @@ def total(terms: Sequence[Lane]) -> Lane:
 
 
 def dot(a: Sequence[Lane], b: Sequence[Lane]) -> Lane:
+    """a · b."""
     return total([mul(x, y) for x, y in zip(a, b, strict=True)])
 
 
 def vadd(a: Sequence[Lane], b: Sequence[Lane]) -> Any:
+    """a + b."""
     return tuple(add(x, y) for x, y in zip(a, b, strict=True))
 
 
 def vsub(a: Sequence[Lane], b: Sequence[Lane]) -> Any:
+    """a − b."""
     return tuple(sub(x, y) for x, y in zip(a, b, strict=True))
 
 
 def scale(s: Lane, a: Sequence[Lane]) -> Any:
+    """s a."""
     return tuple(mul(s, x) for x in a)
 
 
 def cross(a: Vec, b: Vec) -> Vec:
+    """a × b."""
     return (
         sub(mul(a[1], b[2]), mul(a[2], b[1])),
         sub(mul(a[2], b[0]), mul(a[0], b[2])),
@@ -84,23 +93,28 @@ def cross(a: Vec, b: Vec) -> Vec:
 
 
 def matvec(m: Sequence[Sequence[Lane]], v: Sequence[Lane]) -> Any:
+    """m v, m given by its rows."""
     return tuple(dot(row, v) for row in m)
 
 
 def transpose(m: Sequence[Sequence[Lane]]) -> Any:
+    """mᵀ."""
     return tuple(zip(*m, strict=True))
 
 
 def matmul(a: Sequence[Sequence[Lane]], b: Sequence[Sequence[Lane]]) -> Any:
+    """a b."""
     columns = transpose(b)
     return tuple(tuple(dot(row, column) for column in columns) for row in a)
 
 
 def column(m: Mat, j: int) -> Vec:
+    """Column j of m."""
     return (m[0][j], m[1][j], m[2][j])
 
 
 def quat_mul(p: Quat, q: Quat) -> Quat:
+    """p ⊗ q."""
     a, b, c, d = p
     w, x, y, z = q
     return (
@@ -112,10 +126,12 @@ def quat_mul(p: Quat, q: Quat) -> Quat:
 
 
 def quat_conj(q: Quat) -> Quat:
+    """The inverse of a unit quaternion."""
     return (q[0], mul(-1.0, q[1]), mul(-1.0, q[2]), mul(-1.0, q[3]))
 
 
 def quat_mat(q: Quat) -> Mat:
+    """Rotation matrix of a unit quaternion."""
     w, x, y, z = q
     xx, yy, zz = mul(x, x), mul(y, y), mul(z, z)
     xy, xz, yz, wx, wy, wz = mul(x, y), mul(x, z), mul(y, z), mul(w, x), mul(w, y), mul(w, z)
@@ -134,6 +150,7 @@ def safe_sqrt(x: Lane) -> Lane:
 
 
 def norm(v: Sequence[Lane]) -> Lane:
+    """|v|, with slope 0 at 0."""
     return safe_sqrt(dot(v, v))
 
 
@@ -146,12 +163,14 @@ def unit(v: Sequence[Lane], fallback: Sequence[Lane]) -> tuple[Any, Lane]:
 
 
 def quat_unit(q: Quat) -> Quat:
+    """q/|q|."""
     squared = dot(q, q)
     inverse = squared**-0.5 if isinstance(squared, float) else jax.lax.rsqrt(squared)
     return scale(inverse, q)
 
 
 def cos_sin(angle: Lane) -> tuple[Lane, Lane]:
+    """cos and sin of an angle in rad."""
     if isinstance(angle, float):
         return math.cos(angle), math.sin(angle)
     return jnp.cos(angle), jnp.sin(angle)

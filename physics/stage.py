@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import ShapedArray
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -106,10 +107,11 @@ def _jvp(primals: Any, tangents: Any, *, forward: Callable, backward: Callable, 
 def _transpose(cotangents: Any, *args: Any, forward: Callable, backward: Callable, residuals: int) -> Any:
     """Results nobody asks for drop out: their cotangents are zeros inside the loop."""
     held, linear = args[:residuals], args[residuals:]
-    live = [i for i, c in enumerate(cotangents) if not isinstance(c, ad.Zero)]
+    zero = [isinstance(c, ad.Zero) for c in cotangents]
+    live = [i for i, z in enumerate(zero) if not z]
     if not live:
         return [None] * residuals + [ad.Zero(x.aval) for x in linear]
-    dtypes = [c.aval.dtype if isinstance(c, ad.Zero) else c.dtype for c in cotangents]
+    dtypes = [(c.aval if z else c).dtype for c, z in zip(cotangents, zero, strict=True)]
 
     def pull(*args: Array) -> list[Array]:
         full = [jnp.zeros(args[-1].shape, dtype) for dtype in dtypes]
@@ -137,7 +139,7 @@ def _batch(args: Any, dims: Any, *, forward: Callable, backward: Callable, resid
 _linear.def_impl(_apply)
 _linear.def_abstract_eval(
     lambda *avals, **kw: [
-        jax.core.ShapedArray(y.shape, y.dtype)
+        ShapedArray(y.shape, y.dtype)
         for y in jax.eval_shape(partial(_apply, **kw), *[jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals])
     ]
 )

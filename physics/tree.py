@@ -35,7 +35,7 @@ class Pose(NamedTuple):
 class Tree:
     """Static structure of a model: who carries whom, and which dofs move a body."""
 
-    def __init__(self, model: mujoco.MjModel):
+    def __init__(self, model: mujoco.MjModel) -> None:
         self.model = model
         self.parent = [int(p) for p in model.body_parentid]
         self.root = [int(r) for r in model.body_rootid]
@@ -70,7 +70,9 @@ def forward(tree: Tree, body_ipos: tuple[Vec, ...], qpos: Any) -> Pose:
     raw: list[Any] = [None] * m.nv  # per dof: (kind, axis, anchor)
     for b in range(1, m.nbody):
         p, r, q = _place(tree, b, pos, rot, quat, qpos, raw)
-        pos.append(p), rot.append(r), quat.append(q)
+        pos.append(p)
+        rot.append(r)
+        quat.append(q)
         com.append(ln.vadd(p, ln.matvec(r, body_ipos[b])))
         ref.append(com[b] if tree.root[b] == b else ref[tree.parent[b]])
     axis = tuple(_axis(raw[d], ref[int(m.dof_bodyid[d])]) for d in range(m.nv))

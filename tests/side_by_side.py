@@ -1,7 +1,7 @@
 """The engine and MuJoCo C side by side: W worlds, each with its own start, θ, control and pushes, in one program."""
 
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +34,8 @@ class Path(NamedTuple):
     apart: np.ndarray  # [H nb W]
     load: np.ndarray  # [H nb 6 W]
     impulse: np.ndarray  # [H pairs 3 W] N s, world axes, on the second body of each pair of bodies
-    contacts: object  # of the last step: (bodies, position, impulse in world axes) per world
-    weights: object  # inverse inertias that soften the constraints: of bodies [B 2 W], of dofs [nv W]
+    contacts: Any  # of the last step: (bodies, position, impulse in world axes) per world
+    weights: Any  # inverse inertias that soften the constraints: of bodies [B 2 W], of dofs [nv W]
 
 
 def worlds(scene, count, *, horizon, seed=0, spread=0.3, speed=1.0, low=0.0, effort=1.0, theta=()):
@@ -123,7 +123,8 @@ def engine_path(scene, given, reference=None, *, folded=False):
     path = tuple(jnp.asarray(x, dtype) for x in starts)
     (_, position, pull), seen, weights = run(theta, state, ctrl, force, wrench, path, jnp.asarray(not free))
     contacts = (np.array(engine.contact_bodies).reshape(-1, 2), np.asarray(position), np.asarray(pull))
-    return Path(*(np.asarray(x) for x in seen), contacts, tuple(map(np.asarray, weights)))
+    qpos, qvel, apart, load, impulse = map(np.asarray, seen)
+    return Path(qpos, qvel, apart, load, impulse, contacts, tuple(map(np.asarray, weights)))
 
 
 def mujoco_path(scene, given):
@@ -138,16 +139,24 @@ def mujoco_path(scene, given):
             starts.append((state.qpos, state.qvel, state.apart))
             state = reference.step(u, force=given.force[:, w], wrench=given.wrench[..., w])
             found = reference.contacts()
-            pull = np.einsum("ckx,ck->cx", found.frame, found.impulse)
+            pull = _pull(found)
             total = [sum(pull[(found.bodies == pair).all(1)], np.zeros(3)) for pair in pairs]
             path.append((state.qpos, state.qvel, state.apart, reference.bond_load(), np.array(total).reshape(-1, 3)))
         all_paths.append([np.array(x) for x in zip(*path, strict=True)])
         all_starts.append([np.array(x) for x in zip(*starts, strict=True)])
-        last.append((found.bodies, found.position, pull))
+        found = reference.contacts()
+        last.append((found.bodies, found.position, _pull(found)))
         weights.append((reference.model.body_invweight0, reference.model.dof_invweight0))
-    together = [np.stack(x, -1) for x in zip(*all_paths, strict=True)]
+    qpos, qvel, apart, load, impulse = (np.stack(x, -1) for x in zip(*all_paths, strict=True))
     inverse = tuple(np.stack(x, -1) for x in zip(*weights, strict=True))
-    return Path(*together, last, inverse), tuple(np.stack(x, -1) for x in zip(*all_starts, strict=True))
+    return Path(qpos, qvel, apart, load, impulse, last, inverse), tuple(
+        np.stack(x, -1) for x in zip(*all_starts, strict=True)
+    )
+
+
+def _pull(contacts):
+    """Impulse of each contact in world axes [c 3]."""
+    return np.einsum("ckx,ck->cx", contacts.frame, contacts.impulse)
 
 
 def gap(model, one, two):

@@ -60,7 +60,7 @@ def test_hessian_is_the_slope_of_the_force(kind):
         move = jnp.zeros_like(u).at[k].set(step)
         slope = (evaluate(kind, u + move)[0] - evaluate(kind, u - move)[0]) / (2 * step)
         np.testing.assert_allclose(hessian[:, k], -slope, atol=0.1)  # of 200; float32 rounds these differences to 0.05
-    assert np.linalg.eigvalsh(np.moveaxis(hessian, -1, 0)).min() > -1e-3
+    assert np.linalg.eigvalsh(np.moveaxis(np.asarray(hessian), -1, 0)).min() > -1e-3
 
 
 @pytest.mark.parametrize("kind", KINDS)

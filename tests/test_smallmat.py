@@ -36,7 +36,7 @@ def test_the_factor_is_lower_triangular_and_reads_the_lower_triangle(size):
     spoilt = a + jnp.triu(jnp.ones((size, size)), 1)[..., None]
     factor = smallmat.cholesky(spoilt)
     lower = np.swapaxes(factor.columns, 0, 1)
-    expected = np.moveaxis(np.linalg.cholesky(np.moveaxis(a, -1, 0)), 0, -1)
+    expected = np.moveaxis(np.linalg.cholesky(np.moveaxis(np.asarray(a), -1, 0)), 0, -1)
     np.testing.assert_allclose(lower, expected, atol=ROUNDING)
     np.testing.assert_allclose(factor.inverse, 1 / np.einsum("iiw->iw", expected), rtol=ROUNDING)
 
