@@ -7,7 +7,8 @@ makes no constraint.
 A box on a plane: of two opposite corners at most one faces the plane, so four slots hold every corner MuJoCo keeps.
 """
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,9 @@ from physics.boxbox import Manifold, box_box
 from physics.capsulebox import capsule_box
 from physics.lanes import Lane, Mat, Vec
 
-PLANE, SPHERE, CAPSULE, BOX = (int(getattr(mujoco.mjtGeom, f"mjGEOM_{k}")) for k in ("PLANE", "SPHERE", "CAPSULE", "BOX"))
+PLANE, SPHERE, CAPSULE, BOX = (
+    int(getattr(mujoco.mjtGeom, f"mjGEOM_{k}")) for k in ("PLANE", "SPHERE", "CAPSULE", "BOX")
+)
 X: Vec = (1.0, 0.0, 0.0)
 
 
@@ -59,6 +62,7 @@ def _frame(normal: Vec, hint: Vec) -> Mat:
 
 
 def plane_sphere(plane: Geom, ball: Geom, margin: float) -> list[Contact]:
+    """The nearest point of the ball."""
     normal = ln.column(plane.rot, 2)
     return [_plane_ball(plane, normal, frame_of(normal), ball.pos, ball.size[0])]
 
@@ -69,6 +73,7 @@ def _plane_ball(plane: Geom, normal: Vec, frame: Mat, center: Vec, radius: Lane)
 
 
 def plane_capsule(plane: Geom, capsule: Geom, margin: float) -> list[Contact]:
+    """Both ends; the first tangent follows the axis."""
     normal, axis = ln.column(plane.rot, 2), ln.column(capsule.rot, 2)
     frame = frame_of(normal, axis)
     ends = (ln.vadd(capsule.pos, ln.scale(s * capsule.size[1], axis)) for s in (1.0, -1.0))
@@ -76,6 +81,7 @@ def plane_capsule(plane: Geom, capsule: Geom, margin: float) -> list[Contact]:
 
 
 def plane_box(plane: Geom, box: Geom, margin: float) -> list[Contact]:
+    """The four corners that face the plane."""
     normal = ln.column(plane.rot, 2)
     frame = frame_of(normal)
     height = ln.dot(normal, ln.vsub(box.pos, plane.pos))
@@ -93,6 +99,7 @@ def plane_box(plane: Geom, box: Geom, margin: float) -> list[Contact]:
 
 
 def sphere_sphere(one: Geom, two: Geom, margin: float) -> list[Contact]:
+    """Along the line of centres."""
     return [_balls(one.pos, one.size[0], two.pos, two.size[0])]
 
 
@@ -103,6 +110,7 @@ def _balls(p1: Vec, r1: Lane, p2: Vec, r2: Lane) -> Contact:
 
 
 def sphere_capsule(ball: Geom, capsule: Geom, margin: float) -> list[Contact]:
+    """The ball and the nearest ball inside the capsule."""
     axis, half = ln.column(capsule.rot, 2), capsule.size[1]
     along = jnp.clip(ln.dot(axis, ln.vsub(ball.pos, capsule.pos)), -half, half)
     return [_balls(ball.pos, ball.size[0], ln.vadd(capsule.pos, ln.scale(along, axis)), capsule.size[0])]
@@ -132,7 +140,11 @@ def sphere_box(ball: Geom, box: Geom, margin: float) -> list[Contact]:
     inside = gap <= 1e-15
     depths = tuple(s - jnp.abs(c) for c, s in zip(center, box.size, strict=True))
     face = jnp.minimum(depths[0], jnp.minimum(depths[1], depths[2]))
-    pick = (depths[0] <= face, (depths[1] <= face) & (depths[0] > face), (depths[2] < depths[0]) & (depths[2] < depths[1]))
+    pick = (
+        depths[0] <= face,
+        (depths[1] <= face) & (depths[0] > face),
+        (depths[2] < depths[0]) & (depths[2] < depths[1]),
+    )
     inward = tuple(jnp.where(p, jnp.where(c >= 0, -1.0, 1.0), 0.0) for p, c in zip(pick, center, strict=True))
     normal = tuple(jnp.where(inside, i, o) for i, o in zip(inward, outward, strict=True))
     distance = jnp.where(inside, -face, gap) - radius
@@ -198,7 +210,9 @@ def _kinds(model: mujoco.MjModel, pair: Any) -> tuple[int, int]:
     return int(model.geom_type[pair.geom1]), int(model.geom_type[pair.geom2])
 
 
-def manifolds(model: mujoco.MjModel, pairs: tuple[Any, ...], contacts: list[Any], geoms: list[Geom], like: Any) -> dict[Any, Any]:
+def manifolds(
+    model: mujoco.MjModel, pairs: tuple[Any, ...], contacts: list[Any], geoms: list[Geom], like: Any
+) -> dict[Any, Any]:
     """Per geom pair its slots as arrays: distance [k, W], position [k, 3, W], frame [k, 3, 3, W]."""
     out = {pair: _arrays(found, like) for pair, found in zip(pairs, contacts, strict=True) if found is not None}
     alike: dict[Any, list[Any]] = {}
@@ -210,7 +224,9 @@ def manifolds(model: mujoco.MjModel, pairs: tuple[Any, ...], contacts: list[Any]
     return out
 
 
-def _together(collide: Callable[..., Manifold], pairs: list[Any], geoms: list[Geom], margin: float, like: Any) -> list[Any]:
+def _together(
+    collide: Callable[..., Manifold], pairs: list[Any], geoms: list[Geom], margin: float, like: Any
+) -> list[Any]:
     """All pairs of two kinds at once: the pairs are an axis before the worlds."""
 
     def side_by_side(*x: Lane) -> Any:

@@ -7,23 +7,25 @@
 Structure first, worlds last; every function broadcasts over the worlds. θ is an argument, all else of the scene is closed over.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Callable, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from physics import bonds, collision, constraints, dynamics, solver
+from physics import bonds, collision, constraints, solver
 from physics import lanes as ln
 from physics import params as theta
 from physics.constraints import Constants, Structure
 from physics.damping import damped
-from physics.equalities import Hold, bond_loads, bond_rows, holds
+from physics.equalities import bond_loads, bond_rows
 from physics.imbalance import Inputs, imbalance
+from physics.motion import Motion, block, integrate, motion
 from physics.stage import fused
-from physics.tree import BALL, FREE, Pose, Tree, forward
+from physics.tree import Tree
 from physics.types import PARAMS_NDIM, Engine, Info, Params, State
 
 Array = jax.Array
@@ -62,9 +64,12 @@ def _start(scene: Any, qpos: Any, qvel: Any, act: Any, intact: Any) -> State:
     if qpos.shape[:1] != (m.nq,) or qvel.shape != (m.nv, *qpos.shape[1:]):
         raise ValueError(f"qpos {qpos.shape} and qvel {qvel.shape}: give [{m.nq}, ...worlds] and [{m.nv}, ...worlds]")
     worlds = qpos.shape[1:]
-    holds = np.array([float(b.intact) for b in scene.bonds])
-    bonded = jnp.broadcast_to(_column(jnp.asarray(holds if intact is None else intact, dtype), len(worlds)), (len(holds), *worlds))
-    active = jnp.zeros((m.na, *worlds), dtype) if act is None else jnp.broadcast_to(_column(jnp.asarray(act, dtype), len(worlds)), (m.na, *worlds))
+    holding = np.array([float(b.intact) for b in scene.bonds]) if intact is None else intact
+    active = np.zeros(m.na) if act is None else act
+    bonded, active = (
+        jnp.broadcast_to(_column(jnp.asarray(x, dtype), len(worlds)), (n, *worlds))
+        for x, n in ((holding, len(scene.bonds)), (active, m.na))
+    )
     _finite(qpos=qpos, qvel=qvel, act=active)
     far = jnp.full_like(bonded, bonds.FAR)
     return State(qpos, qvel, active, bonded, far, jnp.zeros_like(qvel), jnp.zeros(worlds, dtype))
@@ -76,102 +81,88 @@ def _column(x: Array, worlds: int) -> Array:
 
 def _finite(**arrays: Array) -> None:
     for name, x in arrays.items():
-        if not isinstance(x, jax.core.Tracer) and not np.isfinite(np.asarray(x)).all():
+        if not isinstance(x, jax.core.Tracer) and not np.isfinite(np.asarray(x)).all():  # pyright: ignore[reportAttributeAccessIssue]
             where = np.argwhere(~np.isfinite(np.asarray(x)))[0].tolist()
             raise ValueError(f"{name} has a value that is not finite at {where}: give finite numbers")
 
 
-def _step(structure: Structure, constants: Constants, state: State, ctrl: Array, force: Any, wrench: Any) -> tuple[State, Info]:
-    m = structure.model
-    h, like = float(m.opt.timestep), state.qpos[0] * 0
+def _check(structure: Structure, state: State, ctrl: Array) -> None:
+    wanted = (structure.model.nu, *state.qpos.shape[1:])
+    if ctrl.shape != wanted:
+        raise ValueError(f"ctrl {ctrl.shape}: give {wanted}, {wanted[0]} controls for each of the state's worlds")
+    _finite(ctrl=ctrl, qpos=state.qpos, qvel=state.qvel)
+
+
+def _step(
+    structure: Structure, constants: Constants, state: State, ctrl: Array, force: Any, wrench: Any
+) -> tuple[State, Info]:
     _check(structure, state, ctrl)
-    motion = fused(partial(_motion, structure), _lanes(constants.params), ln.table(constants.body_invweight), *map(ln.lanes, (state.qpos, state.qvel, state.act, ctrl)), ln.table(wrench))
-    pose, smooth = motion.pose, ln.stack(motion.tau, like)
-    blocks = [_block(motion.mass, a, b, like) for a, b in structure.spans]
-    if force is not None:
-        smooth = smooth + force
+    h, like = float(structure.model.opt.timestep), state.qpos[0] * 0
+    given = _inputs(constants, state, ctrl, force, wrench)
+    now = fused(partial(motion, structure), given)
+    blocks = [block(now.mass, a, b, like) for a, b in structure.spans]
+    problem, touches, bonded, apart = _problem(structure, constants, state, now, blocks, like)
+    given = given._replace(apart=ln.lanes(apart), touches=_found_by_arrays(structure, touches))
 
-    axes = constraints.axes(structure, pose, like)
-    problem, touches, bonded, apart = _problem(structure, constants, state, motion, axes, blocks, smooth, like)
-    given = Inputs(
-        _lanes(constants.params), ln.table(constants.body_invweight), ln.lanes(constants.dof_invweight),
-        *map(ln.lanes, (state.qpos, state.qvel, state.act, ctrl)), None if force is None else ln.lanes(jnp.asarray(force)), ln.table(wrench),
-        ln.lanes(state.intact), ln.lanes(apart), _found_by_arrays(structure, touches),
-    )  # fmt: skip
-    balance = lambda given, x: ln.stack(fused(partial(imbalance, structure), ln.lanes(x), given), like)  # noqa: E731
+    def balance(given: Inputs, x: Array) -> Array:
+        return ln.stack(fused(partial(imbalance, structure), ln.lanes(x), given), like)
+
     qacc, count, error = solver.solve(structure.layout, problem, state.warmstart, balance, given)
-    impulse = [h * f for f in solver.contact_forces(structure.layout, problem, qacc)]
+    qvel = state.qvel + h * damped(structure, blocks, given.params, given.qpos, qacc)
+    qpos = ln.stack(fused(partial(integrate, structure.model, h=h), given.qpos, ln.lanes(qvel)), like)
+    act = ln.stack(now.act, like) if now.act else state.act
+    forces = solver.contact_forces(structure.layout, problem, qacc)
+    loads = bond_loads(structure, bonded, qacc, like)
+    info = _info(touches, [h * f for f in forces], loads, qacc, count + jnp.zeros(like.shape, jnp.int32), error, like)
+    return State(qpos, qvel, act, state.intact, apart, lax.stop_gradient(qacc), state.time + h), info
 
-    speed = state.qvel + h * damped(structure, blocks, given.params, given.qpos, qacc)
-    qpos = fused(partial(_integrate, m, h=h), ln.lanes(state.qpos), ln.lanes(speed))
-    late = ln.stack(motion.act, like) if motion.act else state.act
-    new = State(ln.stack(qpos, like), speed, late, state.intact, apart, lax.stop_gradient(qacc), state.time + h)
-    empty = jnp.zeros((0, *like.shape), like.dtype)
-    join = lambda parts, *middle: jnp.concatenate(parts) if parts else empty.reshape(0, *middle, *like.shape)  # noqa: E731
-    info = Info(
+
+def _inputs(constants: Constants, state: State, ctrl: Array, force: Any, wrench: Any) -> Inputs:
+    """Everything a step depends on, as lanes."""
+    params = Params(
+        *(ln.table(x) if n == 2 else ln.lanes(x) for x, n in zip(constants.params, PARAMS_NDIM, strict=True))
+    )
+    return Inputs(
+        params=params,
+        body_invweight=ln.table(constants.body_invweight),
+        dof_invweight=ln.lanes(constants.dof_invweight),
+        qpos=ln.lanes(state.qpos),
+        qvel=ln.lanes(state.qvel),
+        act=ln.lanes(state.act),
+        ctrl=ln.lanes(ctrl),
+        force=None if force is None else ln.lanes(jnp.asarray(force)),
+        wrench=None if wrench is None else ln.table(jnp.asarray(wrench)),
+        intact=ln.lanes(state.intact),
+        apart=ln.lanes(state.apart),
+        touches=None,
+    )
+
+
+def _info(touches: Any, impulse: Any, loads: Array, qacc: Array, count: Array, error: Array, like: Array) -> Info:
+    def join(parts: list[Array], *middle: int) -> Array:
+        return jnp.concatenate(parts) if parts else jnp.zeros((0, *middle, *like.shape), like.dtype)
+
+    return Info(
         qacc=qacc,
         contact_distance=join([t.distance for t in touches]),
         contact_position=join([t.position for t in touches], 3),
         contact_frame=join([t.frame for t in touches], 3, 3),
         contact_impulse=join(impulse, 3),
-        bond_load=bond_loads(structure, bonded, qacc, like),
-        iterations=count + jnp.zeros(like.shape, jnp.int32),
+        bond_load=loads,
+        iterations=count,
         residual=error,
     )
-    return new, info
 
 
-class Motion(NamedTuple):
-    """What one pass over the tree gives, as lanes."""
-
-    pose: Pose
-    mass: list[list[Any]]  # lower triangle of M
-    tau: list[Any]  # all forces but the constraints'
-    act: list[Any]  # activations after the step
-    contacts: list[Any]  # per geom pair its contacts, None where the narrow phase works on arrays
-    geoms: list[Any]
-    holds: list[Hold]
-
-
-def _motion(structure: Structure, params: Params, weights: Any, qpos: Any, qvel: Any, act: Any, ctrl: Any, wrench: Any) -> Motion:
-    """Kinematics, dynamics and the simple narrow phases."""
-    tree, m = structure.tree, structure.model
-    pose = forward(tree, params.body_ipos, qpos)
-    bodies = dynamics.inertias(tree, pose, params.body_mass, params.body_inertia)
-    mass = dynamics.mass_matrix(tree, pose, bodies, params.dof_armature)
-    push, late = dynamics.actuation(tree, qpos, qvel, act, ctrl, params.actuator_gain)
-    tau: Any = ln.vadd(dynamics.passive(tree, qpos, qvel, params.dof_damping), push)
-    tau = ln.vsub(tau, dynamics.bias(tree, pose, bodies, qvel, params.gravity))
-    if wrench is not None:
-        tau = ln.vadd(tau, dynamics.body_force(tree, pose, wrench))
-    geoms = collision.geom_poses(m, pose, params.geom_size)
-    contacts = collision.simple(m, structure.scene.pairs, geoms)
-    return Motion(pose, mass, list(tau), late, contacts, geoms, holds(structure, weights, pose, qvel))
-
-
-def _lanes(params: Params) -> Params:
-    """θ as lanes."""
-    return Params(*(ln.table(x) if n == 2 else ln.lanes(x) for x, n in zip(params, PARAMS_NDIM, strict=True)))
-
-
-def _block(mass: list[list[Any]], a: int, b: int, like: Array) -> Array:
-    """One tree's symmetric block of M."""
-    return jnp.stack([ln.stack([mass[max(i, j)][min(i, j)] for j in range(a, b)], like) for i in range(a, b)])
-
-
-def _check(structure: Structure, state: State, ctrl: Array) -> None:
-    worlds = state.qpos.shape[1:]
-    if ctrl.shape != (structure.model.nu, *worlds):
-        raise ValueError(f"ctrl {ctrl.shape}: give [{structure.model.nu}] controls for {worlds or 'one'} world(s), {(structure.model.nu, *worlds)}")
-    _finite(ctrl=ctrl, qpos=state.qpos, qvel=state.qvel)
-
-
-def _problem(structure: Structure, constants: Constants, state: State, motion: Motion, axes: Any, blocks: Any, smooth: Array, like: Array) -> Any:
+def _problem(
+    structure: Structure, constants: Constants, state: State, now: Motion, blocks: list[Array], like: Array
+) -> Any:
     """The convex problem of this instant, its contacts, its bonds, and the bonds' new `apart`."""
-    touches = constraints.touches(structure, constants, motion.contacts, motion.geoms, like)
+    axes = constraints.axes(structure, now.pose, like)
+    touches = constraints.touches(structure, constants, now.contacts, now.geoms, like)
     apart, shifts = _apart(structure, state, touches)
-    bonded = bond_rows(structure, state, motion.holds, axes, like)
-    a, b = solver.assemble(structure.layout, blocks, smooth, bonded)
+    bonded = bond_rows(structure, state, now.holds, axes, like)
+    a, b = solver.assemble(structure.layout, blocks, ln.stack(now.tau, like), bonded)
     groups = tuple(
         constraints.contact_rows(structure, constants, g, t, axes, state.qvel, s)
         for g, t, s in zip(structure.groups, touches, shifts, strict=True)
@@ -182,14 +173,15 @@ def _problem(structure: Structure, constants: Constants, state: State, motion: M
 
 def _found_by_arrays(structure: Structure, touches: Any) -> list[Any]:
     """Lanes of the contacts that `imbalance` cannot find on lanes again."""
-    out: list[Any] = []
-    for group, touch in zip(structure.groups, touches, strict=True):
-        again = group.keep == group.slots and all(collision.on_lanes(structure.model, p) for p in group.pairs)
-        slots = range(group.keep)
-        out.append(None if again else (
-            ln.lanes(touch.distance), ln.table(touch.position), [ln.table(touch.frame[k]) for k in slots], ln.table(touch.mu), ln.lanes(touch.pair),
-        ))  # fmt: skip
-    return out
+
+    def found(t: constraints.Touch) -> Any:
+        frames = [ln.table(frame) for frame in ln.rows(t.frame)]
+        return ln.lanes(t.distance), ln.table(t.position), frames, ln.table(t.mu), ln.lanes(t.pair)
+
+    def again(group: constraints.Group) -> bool:
+        return group.keep == group.slots and all(collision.on_lanes(structure.model, p) for p in group.pairs)
+
+    return [None if again(group) else found(touch) for group, touch in zip(structure.groups, touches, strict=True)]
 
 
 def _apart(structure: Structure, state: State, touches: Any) -> tuple[Array, list[Any]]:
@@ -203,29 +195,3 @@ def _apart(structure: Structure, state: State, touches: Any) -> tuple[Array, lis
         return state.apart, [0.0 for _ in structure.groups]
     apart = lax.stop_gradient(bonds.forgive(state.intact, state.apart, jnp.stack(depth)))
     return apart, [apart[g.bond] if g.bond >= 0 else 0.0 for g in structure.groups]
-
-
-def _integrate(m: Any, q: Any, v: Any, *, h: float) -> list[Any]:
-    """q ⊕ h v."""
-    out: list[Any] = list(q)
-    for j in range(m.njnt):
-        adr, dof, kind = int(m.jnt_qposadr[j]), int(m.jnt_dofadr[j]), int(m.jnt_type[j])
-        if kind == FREE:
-            for i in range(3):
-                out[adr + i] = q[adr + i] + h * v[dof + i]
-            adr, dof = adr + 3, dof + 3
-        if kind in (FREE, BALL):
-            out[adr : adr + 4] = _turn(tuple(q[adr : adr + 4]), tuple(v[dof : dof + 3]), h)
-        else:
-            out[adr] = q[adr] + h * v[dof]
-    return out
-
-
-def _turn(q: Any, w: Any, h: float) -> Any:
-    """q ⊗ exp(h w / 2), with a series where w is small: no division by zero, in the value or the gradient."""
-    squared = (0.5 * h) ** 2 * ln.dot(w, w)
-    small = squared < 1e-6
-    angle = jnp.sqrt(jnp.where(small, 1.0, squared))
-    sinc = jnp.where(small, 1 - squared / 6 + squared * squared / 120, jnp.sin(angle) / angle)
-    cosine = jnp.where(small, 1 - squared / 2 + squared * squared / 24, jnp.cos(angle))
-    return ln.quat_unit(ln.quat_mul(q, (cosine, *ln.scale(0.5 * h * sinc, w))))

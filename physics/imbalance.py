@@ -60,10 +60,7 @@ def imbalance(structure: Structure, x: Any, given: Inputs) -> list[Lane]:
     ):
         _hold(structure, given, e, bond, pose, moving, push)
     out = dynamics.bias(tree, pose, bodies, given.qvel, params.gravity, qacc=x, push=push)
-    active, _ = dynamics.actuation(tree, given.qpos, given.qvel, given.act, given.ctrl, params.actuator_gain)
-    tau: Any = ln.vadd(dynamics.passive(tree, given.qpos, given.qvel, params.dof_damping), active)
-    for more in (given.force, dynamics.body_force(tree, pose, given.wrench) if given.wrench is not None else None):
-        tau = tau if more is None else ln.vadd(tau, more)
+    tau, _ = dynamics.applied(tree, pose, given)
     tau = ln.vadd(tau, _limits(structure, given, x))
     rotor = [ln.mul(a, y) for a, y in zip(params.dof_armature, x, strict=True)]
     return list(ln.vsub(ln.vadd(out, rotor), tau))

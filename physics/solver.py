@@ -9,7 +9,8 @@ Worlds are last, dofs are grouped by kinematic tree: A is block-diagonal but for
 The loop ends when every world has converged; a world that has converged takes no further step.
 """
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -67,10 +68,12 @@ class Point(NamedTuple):
     cb: tuple[Any, ...]  # per group and side C B as three arrays [k, n, W]: kept here so that each is computed once
     gradient: Array  # [nv, W] F
     error: Array  # [W] |F| over the size of its terms
-    count: Array  # [] iterations
+    rounds: Array  # [] iterations
 
 
-def solve(layout: Layout, problem: Problem, start: Array, balance: Callable[[Any, Array], Array], inputs: Any) -> tuple[Array, Array, Array]:
+def solve(
+    layout: Layout, problem: Problem, start: Array, balance: Callable[[Any, Array], Array], inputs: Any
+) -> tuple[Array, Array, Array]:
     """x* [nv, W], iterations [], relative residual [W].
 
     Derivatives do not run through `problem`: they are those of `balance(inputs, x)`, which is F(x) written as a function of
@@ -80,7 +83,7 @@ def solve(layout: Layout, problem: Problem, start: Array, balance: Callable[[Any
     @jax.custom_jvp
     def run(inputs: Any, problem: Problem, start: Array) -> tuple[Array, Array, Array]:
         point = _newton(layout, problem, start)
-        return point.x, point.count, point.error
+        return point.x, point.rounds, point.error
 
     @run.defjvp
     def _(primals: Any, tangents: Any) -> Any:
@@ -123,7 +126,7 @@ def contact_forces(layout: Layout, problem: Problem, x: Array) -> tuple[Array, .
 
 def _newton(layout: Layout, problem: Problem, start: Array) -> Point:
     def unfinished(point: Point) -> Array:
-        return (point.count < layout.iterations) & jnp.any(point.error > layout.tolerance)
+        return (point.rounds < layout.iterations) & jnp.any(point.error > layout.tolerance)
 
     def step(point: Point) -> Point:
         factor = smallmat.cholesky(_hessian(layout, problem, point.cb, point.ul))
@@ -134,7 +137,7 @@ def _newton(layout: Layout, problem: Problem, start: Array) -> Point:
         alpha = _line_search(layout, problem, point, p, ap, v, vl)
         x, ax = point.x + alpha * p, point.ax + alpha * ap
         u = tuple(ui + alpha * vi for ui, vi in zip(point.u, v, strict=True))
-        return _evaluate(layout, problem, x, ax, u, point.ul + alpha * vl, point.count + 1)
+        return _evaluate(layout, problem, x, ax, u, point.ul + alpha * vl, point.rounds + 1)
 
     u, ul = _stretch(layout, problem, start)
     ax = smallmat.matvec(problem.a, start)
@@ -157,7 +160,11 @@ def _along(layout: Layout, problem: Problem, p: Array) -> tuple[tuple[Array, ...
     parts = [p[i:j] for i, j in layout.trees]
     v = []
     for contacts, trees in zip(problem.contacts, layout.sides, strict=True):
-        terms = [side[:, :, s] * parts[t][s] for side, t in zip(contacts.sides, trees, strict=True) for s in range(side.shape[2])]
+        terms = [
+            side[:, :, s] * parts[t][s]
+            for side, t in zip(contacts.sides, trees, strict=True)
+            for s in range(side.shape[2])
+        ]
         v.append(sum(terms[1:], terms[0]))
     rows = [sign * p[dof] for dof, sign in layout.limits]
     return tuple(v), jnp.stack(rows) if rows else jnp.zeros_like(problem.limits.offset)
@@ -198,7 +205,9 @@ def _curved(layout: Layout, problem: Problem, u: Any) -> tuple[Any, ...]:
     for ui, c, cone in zip(u, problem.contacts, layout.cones, strict=True):
         _, h = cone(_split(ui), c.grip)
         rows = ((h.nn, h.n1, h.n2), (h.n1, h.t11, h.t12), (h.n2, h.t12, h.t22))
-        out.append(tuple(tuple(sum(row[e][:, None] * side[:, e] for e in range(3)) for row in rows) for side in c.sides))
+        out.append(
+            tuple(tuple(sum(row[e][:, None] * side[:, e] for e in range(3)) for row in rows) for side in c.sides)
+        )
     return tuple(out)
 
 
