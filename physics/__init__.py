@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from physics.balance import energy as energy
     from physics.balance import momentum as momentum
     from physics.balance import supplied as supplied
+    from physics.brax_view import brax_state as brax_state
+    from physics.brax_view import brax_system as brax_system
     from physics.effects import Backlash as Backlash
     from physics.effects import Effect as Effect
     from physics.effects import GroundPatch as GroundPatch
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from physics.reality import Reality as Reality
     from physics.reference import Reference as Reference
     from physics.reference import Unstable as Unstable
+    from physics.rollout import gradient_options as gradient_options
     from physics.rollout import sharded_rollout as sharded_rollout
     from physics.rollout import use_cpu_devices as use_cpu_devices
     from physics.scene import Bond as Bond
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "physics.balance": ("energy", "momentum", "supplied"),
+    "physics.brax_view": ("brax_state", "brax_system"),
     "physics.effects": (
         "Backlash",
         "Effect",
@@ -61,7 +65,7 @@ _HOMES = {
     "physics.params": ("nominal",),
     "physics.reality": ("Episode", "Reality"),
     "physics.reference": ("Reference", "Unstable"),
-    "physics.rollout": ("sharded_rollout", "use_cpu_devices"),
+    "physics.rollout": ("gradient_options", "sharded_rollout", "use_cpu_devices"),
     "physics.scene": ("Bond", "Scene", "load_scene", "shipped_scenes"),
     "physics.sensing": ("sensors",),
     "physics.types": ("Engine", "Info", "Params", "State"),
