@@ -107,7 +107,7 @@ def _ends(m: mujoco.MjModel, pose: Pose, e: int) -> Any:
     """The two bodies, their anchors in the world, and the orientations that a weld holds equal."""
     ends: tuple[tuple[int, Vec, Quat], ...] = _anchors(m, e)
     points = [ln.vadd(pose.pos[b], ln.matvec(pose.rot[b], p)) for b, p, _ in ends]
-    return [b for b, _, _ in ends], points, *[ln.quat_mul(pose.quat[b], q) for b, _, q in ends]
+    return tuple(b for b, _, _ in ends), points, *[ln.quat_mul(pose.quat[b], q) for b, _, q in ends]
 
 
 def _hold(m: mujoco.MjModel, weights: Any, pose: Pose, motions: Any, e: int) -> Hold:
