@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from physics import StribeckFriction as StribeckFriction
     from physics import Unstable as Unstable
     from physics import brax_engine as brax_engine
+    from physics import brax_state as brax_state
+    from physics import brax_system as brax_system
     from physics import energy as energy
+    from physics import gradient_options as gradient_options
     from physics import load_scene as load_scene
     from physics import mjx_engine as mjx_engine
     from physics import momentum as momentum
@@ -109,7 +112,10 @@ _HOMES = {
         "StribeckFriction",
         "Unstable",
         "brax_engine",
+        "brax_state",
+        "brax_system",
         "energy",
+        "gradient_options",
         "load_scene",
         "mjx_engine",
         "momentum",

@@ -21,18 +21,18 @@ def both(request):
     pose = forward(tree, ln.table(params.body_ipos), ln.lanes(state.qpos))
     bodies = dynamics.inertias(tree, pose, ln.lanes(params.body_mass), ln.table(params.body_inertia))
     lower = dynamics.mass_matrix(tree, pose, bodies, ln.lanes(params.dof_armature))
-    return scene, pose, np.array(lower, float), brax_state(scene, state)
+    return pose, np.array(lower, float), brax_state(scene, state)
 
 
 def test_links_stand_where_brax_has_them(both):
-    scene, pose, _, brax = both
+    pose, _, brax = both
     ours = np.array([[float(x) for x in p] for p in pose.pos[1:]])
     # Brax's links sit at their joints' anchors; in these scenes the body frames do too. float32: 1e-5 m over 1 m of arm.
     np.testing.assert_allclose(ours, np.asarray(brax.x.pos), atol=1e-5)
 
 
 def test_mass_matrix_is_braxs(both):
-    scene, _, lower, brax = both
+    _, lower, brax = both
     # float32 sums of products up to the largest entry
     scale = np.abs(lower).max()
     np.testing.assert_allclose(lower, np.tril(np.asarray(brax.mass_mx)), atol=1e-5 * scale)
