@@ -32,8 +32,8 @@ class Energy(NamedTuple):
     potential: Array  # [W]
 
     @property
-    def total(self) -> Array:
-        """Kinetic and potential together."""
+    def total(self) -> Any:
+        """Kinetic and potential together [W]."""
         return self.kinetic + self.potential
 
 

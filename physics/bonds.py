@@ -38,6 +38,8 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from physics.types import State
+
 FAR = 1e3  # [m] more than any scene's overlap; finite, so that products with masks stay finite
 
 
@@ -96,3 +98,9 @@ def quat_product(a: Sequence[Any], b: Sequence[Any]) -> tuple[Any, Any, Any, Any
         aw * by - ax * bz + ay * bw + az * bx,
         aw * bz + ax * by - ay * bx + az * bw,
     )
+
+
+def release(state: State, bond: int, *, where: Any = True) -> State:
+    """The state with bond number `bond` broken, for good, in the worlds `where` [W] is true (all if not given)."""
+    held = state.intact[bond]
+    return state._replace(intact=state.intact.at[bond].set(jnp.where(where, jnp.zeros_like(held), held)))
