@@ -229,7 +229,10 @@ def test_plain_products_are_not_lapack():
     assert not lapack_primitives(jax.make_jaxpr(jax.vmap(lambda a: a @ a))(jnp.ones((4, 3, 3))))
 
 
-@pytest.mark.parametrize("name", ["arm", "glass", "pushed_box"])
+BIG = [pytest.param(name, marks=pytest.mark.slow) for name in ("arm", "glass")]
+
+
+@pytest.mark.parametrize("name", ["pushed_box", "snapping_rod", *BIG])  # contacts; bonds; both and more dofs
 def test_no_lapack_in_a_batched_rollout(name):
     import physics
 
