@@ -149,7 +149,8 @@ def test_follows_mujoco_c(name, cone):
     assert radians < RADIANS
 
 
-@pytest.mark.parametrize("name", ["pushed_box", pytest.param("snapping_rod", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pushed_box", "snapping_rod"])
 def test_theta_as_numbers_follows_mujoco_c_too(name):
     """Numpy θ is folded into the program: other code, the same physics."""
     scene, given, theirs, _ = case(name, "pyramidal")
