@@ -149,8 +149,8 @@ def _into(base: _Frame, v: Any) -> Any:
 def _ends(now: _Instant, i: int) -> tuple[_Frame, _Frame | None]:
     """The frame of a sensor, and its reference frame if it has one."""
     m = now.tree.model
-    base = _frame(now, m.sensor_reftype[i], int(m.sensor_refid[i])) if m.sensor_refid[i] >= 0 else None
-    return _frame(now, m.sensor_objtype[i], int(m.sensor_objid[i])), base
+    base = _frame(now, int(m.sensor_reftype[i]), int(m.sensor_refid[i])) if m.sensor_refid[i] >= 0 else None
+    return _frame(now, int(m.sensor_objtype[i]), int(m.sensor_objid[i])), base
 
 
 def _frame(now: _Instant, kind: int, index: int) -> _Frame:
