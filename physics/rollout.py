@@ -7,6 +7,7 @@ On a CPU a device takes its worlds in blocks that keep the solver's arrays in th
 once, take twice as long per world as 128.
 """
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -27,13 +28,21 @@ def use_cpu_devices(count: int) -> None:
     jax.config.update("jax_num_cpu_devices", count)
 
 
+@functools.cache
 def gradient_options() -> dict[str, Any]:
     """Compiler options for a program that differentiates through the engine: jax.jit(jax.grad(f), compiler_options=…).
 
     XLA's newer CPU emitter computes shared parts of a large loop again at each use: a gradient of the 7-dof arm takes 45 times
-    its rollout with it, and 5 times with the older one.
+    its rollout with it, and 5 times with the older one. Empty where there is no choice: jax 0.12 has the newer one only.
     """
-    return {"xla_cpu_use_fusion_emitters": False} if jax.default_backend() == "cpu" else {}
+    older = {"xla_cpu_use_fusion_emitters": False}
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda x: x, compiler_options=older)(0.0)
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return older
 
 
 def sharded_rollout(
