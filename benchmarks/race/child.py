@@ -72,7 +72,7 @@ class Asked:
         clock.append(perf_counter())
         lowered = traced.lower()
         clock.append(perf_counter())
-        program = lowered.compile()
+        program = lowered.compile(compiler_options=physics.gradient_options() if what == "gradient" else None)
         clock.append(perf_counter())
         placed, _ = jax.device_put((args, {}), program.input_shardings)
         self.calls[what] = lambda: jax.block_until_ready(program(*placed))

@@ -1,8 +1,8 @@
 """The asking side: children that are kept alive, so that rivals take turns and only one works at a time.
 
-jaxlib 0.10.2 can hang for ever on batched LAPACK calls, which stock Brax and MJX make. Two settings prevent it, and
-each of the two rivals gets the one with which it is faster: MJX one thread per device, Brax no concurrent scheduler.
-A child that does not answer in time is ended and reported.
+jaxlib 0.10.2 can hang for ever on batched LAPACK calls, which stock Brax and MJX make. Brax
+runs without the concurrent scheduler; MJX, which hangs on a stack of boxes even so, with more threads than can wait for
+one another (it costs 8 % on a pushed box). A child that does not answer in time is ended and reported.
 """
 
 import json
@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from hybridwm.runtime import core_count
 
 HERE = Path(__file__).resolve().parent.parent
 _NO_HANG = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
@@ -111,7 +113,7 @@ def _environment(rival: str, cache: Path, platform: str) -> dict[str, str]:
     if platform != "auto":
         env["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[platform]
     if rival.startswith("mjx"):
-        env["NPROC"] = "1"
+        env["NPROC"] = str(4 * max(core_count(), 2))
     if rival == "brax":
         env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {_NO_HANG}".strip()
     return env

@@ -36,12 +36,11 @@ class Rival(NamedTuple):
 
 
 def hybridwm(scene: physics.Scene, start: Start, *, checkpoint: bool = False) -> Rival:
-    """Our engine."""
+    """Our engine; its derivatives compute their intermediates again by themselves."""
     engine = physics.brax_engine(scene)
     params = jax.tree.map(np.float32, physics.nominal(scene))
     state = engine.init(params, start.qpos, start.qvel)
-    over = engine._replace(rollout=_checkpointed(engine)) if checkpoint else engine
-    sharded = physics.sharded_rollout(over, output=lambda state, info: state.qpos)
+    sharded = physics.sharded_rollout(engine, output=lambda state, info: state.qpos)
 
     def roll(qvel: Any, ctrl: Any, params: Any, state: physics.State) -> Any:
         return sharded(params, state._replace(qvel=qvel), ctrl)[1]
@@ -120,21 +119,6 @@ def _worlds_first(start: Start) -> tuple[np.ndarray, ...]:
 
 def _kept(step: Callable[..., Any], checkpoint: bool) -> Callable[..., Any]:
     return jax.checkpoint(step) if checkpoint else step
-
-
-def _checkpointed(engine: physics.Engine) -> Callable[..., Any]:
-    """The engine's rollout that keeps only the states and computes each step again on the way back."""
-
-    def rollout(params: Any, state: Any, ctrls: Any, *, output: Callable[..., Any]) -> Any:
-        constants = engine.prepare(params)
-
-        def step(state: Any, ctrl: Any) -> Any:
-            state, info = engine.step(constants, state, ctrl)
-            return state, output(state, info)
-
-        return lax.scan(jax.checkpoint(step), state, ctrls)
-
-    return rollout
 
 
 def _split(fun: Callable[..., Any]) -> Callable[..., Any]:
