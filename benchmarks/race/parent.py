@@ -1,8 +1,8 @@
 """The asking side: children that are kept alive, so that rivals take turns and only one works at a time.
 
-jaxlib 0.10.2 can hang for ever on batched LAPACK calls, which stock Brax and MJX make. Brax
-runs without the concurrent scheduler; MJX, which hangs on a stack of boxes even so, with more threads than can wait for
-one another (it costs 8 % on a pushed box). A child that does not answer in time is ended and reported.
+jaxlib 0.10.2 can hang for ever on batched LAPACK calls, which stock Brax and MJX make. Brax runs without the concurrent
+scheduler; MJX, which hangs on a stack of boxes even so, with more threads than can wait for one another (it costs 8 %
+on a pushed box). A child that does not answer in time is ended and reported.
 """
 
 import json

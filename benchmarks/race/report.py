@@ -73,8 +73,10 @@ def draw(written: Results, path: Path) -> None:
         axis.remove()
     for axis in axes[::columns]:
         axis.set_ylabel("µs per world-step")
-    bars, labels = axes[0].get_legend_handles_labels()
-    figure.legend(bars, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    named = {
+        label: bar for axis in axes[: len(cells)] for bar, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(list(named.values()), list(named), loc="outside upper center", ncols=len(named), frameon=False)
     figure.text(0.995, 0.005, _origin(written.body, short=True), ha="right", va="bottom", fontsize=6, color="0.4")
     figure.get_layout_engine().set(rect=(0, 0.03, 1, 0.97))  # type: ignore[union-attr]
     figure.savefig(path, dpi=160)
@@ -126,7 +128,7 @@ def _row(rival: str, found: Mapping[str, Any]) -> tuple[str, ...]:
         spread,
         _times(cell, found.get("mujoco", {})),
         _times(cell, found.get("hybridwm", {})),
-        f"{cell['error']:.1e}" if cell.get("error") is not None else "not finite",
+        _error(cell),
         compiled,
         f"{cold['first_call']:.1f}",
         f"{cached['first_call']:.1f}" if cached else "–",
@@ -134,6 +136,12 @@ def _row(rival: str, found: Mapping[str, Any]) -> tuple[str, ...]:
         f"{cell['cores']:.1f}",
         f"{cell['memory_mib']:.0f}",
     )
+
+
+def _error(cell: Mapping[str, Any]) -> str:
+    if "error" not in cell:
+        return "–"
+    return "not finite" if cell["error"] is None or cell["error"] != cell["error"] else f"{cell['error']:.1e}"
 
 
 def _times(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:

@@ -30,7 +30,8 @@ def claims(cells: Mapping[str, Any], worlds: int) -> list[Claim]:
     at = {scene: found for scene, found in at.items() if "hybridwm" in found}
     made = [_against_c(s, at[s], target) for s, target in AGAINST_C.items() if s in at and "mujoco" in at[s]]
     made += [_faster(s, at[s], rival, target) for (s, rival), target in FASTER.items() if s in at and rival in at[s]]
-    made += [_gradient(s, at[s]["hybridwm"]) for s in GRADIENT_SCENES if s in at]
+    asked = [s for s in GRADIENT_SCENES if s in at and {"gradient", "not"} & at[s]["hybridwm"].keys()]
+    made += [_gradient(s, at[s]["hybridwm"]) for s in asked]
     made += [_first_call(s, at[s]["hybridwm"], kind, t) for (s, kind), t in FIRST_CALL.items() if s in at]
     return made
 
