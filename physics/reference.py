@@ -172,7 +172,8 @@ class Reference:
         r = found.dist - found.includemargin
         self.apart = forgive(self.intact, self.apart, depth(mine, r, xp=np), xp=np)
         found.dist[:] += shift(mine, self.apart, xp=np)
-        found.exclude[mine.any(0) & (found.dist >= found.includemargin)] = 1
+        gone = mine.any(0) & (found.dist >= found.includemargin)
+        found.exclude[gone], found.efc_address[gone] = 1, -1  # or its force is read from rows that are not its own
         self._measuring = self._unsettled()
 
     def _unsettled(self) -> bool:
