@@ -4,7 +4,7 @@
     slide        q where the rail has ends, q̇
     ball         Rᵀ g, ω
     free body    Rᵀ g, Rᵀ v, ω, height; towards every body it may touch  Rᵀ (p′ − p), Rᵀ (v′ − v)
-    everywhere   u, the motor's own idea of u where it lags, act
+    everywhere   ū and y of the motors (motors.py), act
 
 With `place` also the absolute x, y and heading of free bodies and every angle and rail coordinate: for a floor with patches, a
 thread that wears. `<custom><numeric name="place" data="1"/>` in the MJCF says the same.
@@ -32,25 +32,21 @@ class Features:
     def __init__(self, scene: Scene, *, place: bool = False) -> None:
         self.scene, self.tree, self.place = scene, Tree(scene.model), place or says_place(scene)
         self.neighbours = _neighbours(scene, self.tree)
-        shapes = (
-            jnp.zeros(scene.model.nq),
-            jnp.zeros(scene.model.nv),
-            jnp.zeros(scene.model.nu),
-            jnp.zeros(scene.model.na),
-        )
+        m = scene.model
         self.names: tuple[str, ...] = ()
-        jax.eval_shape(lambda *xs: self(*xs), *shapes)
+        jax.eval_shape(lambda *xs: self(*xs), *(jnp.zeros(n) for n in (m.nq, m.nv, m.nu, m.nu, m.na)))
 
-    def __call__(self, qpos: Array, qvel: Array, ctrl: Array, act: Array) -> Array:
-        """[F, W] from qpos [nq, W], qvel [nv, W], ctrl [nu, W], act [na, W]."""
+    def __call__(self, qpos: Array, qvel: Array, ctrl: Array, motor: Array, act: Array) -> Array:
+        """[F, W] from qpos [nq, W], qvel [nv, W], ū and y of the motors [nu, W], act [na, W]."""
         found = fused(partial(self._lanes), ln.lanes(qpos), ln.lanes(qvel))
-        return jnp.concatenate([ln.stack(found, qpos[0] * 0), ctrl, act])
+        return jnp.concatenate([ln.stack(found, qpos[0] * 0), ctrl, motor, act])
 
     def _lanes(self, qpos: Any, qvel: Any) -> list[Any]:
         model = self.tree.model
         found = list(self._all(forward(self.tree, tuple(ln.static(r) for r in model.body_ipos), qpos), qpos, qvel))
-        controls = [f"ctrl:{model.actuator(i).name or i}" for i in range(model.nu)]
-        self.names = (*[name for name, _ in found], *controls, *[f"act:{i}" for i in range(model.na)])
+        motors = [model.actuator(i).name or str(i) for i in range(model.nu)]
+        told = [f"{kind}:{name}" for kind in ("ctrl", "motor") for name in motors]
+        self.names = (*[name for name, _ in found], *told, *[f"act:{i}" for i in range(model.na)])
         return [lane for _, lane in found]
 
     def _all(self, pose: Pose, qpos: Any, qvel: Any) -> Named:

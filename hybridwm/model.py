@@ -109,6 +109,8 @@ class WorldModel(NamedTuple):
     """step(params, state, ctrl, *, forced=None, grouped=False); grouped: the worlds in M groups, each with its own member."""
     rollout: Callable[..., tuple[WorldState, Any]]
     """rollout(params, state, ctrls [H, nu, W], *, forced=None, output=None)."""
+    features: Callable[..., Array]
+    """features(params, state, ctrl) -> [F, W], what the networks would see in this step."""
     engine: Engine
     residual: Residual
     spec: events.EventSpec
@@ -149,7 +151,11 @@ def world_model(
 
         return lax.scan(body, state, (jnp.asarray(ctrls), forced))
 
-    return WorldModel(init, step, rollout, engine, residual, spec, options)
+    def features(params: WorldParams, state: WorldState, ctrl: Any) -> Array:
+        _, arrived, lagged = _arrived(params, state, jnp.asarray(ctrl, state.qpos.dtype), dt)
+        return residual.features(state.qpos, state.qvel, arrived, lagged, state.act)
+
+    return WorldModel(init, step, rollout, features, engine, residual, spec, options)
 
 
 def _start(
@@ -187,14 +193,11 @@ def _step(
     engine: Engine, residual: Residual, spec: events.EventSpec, dt: float,
     params: WorldParams, state: WorldState, ctrl: Array, forced: Any, grouped: bool,
 ) -> tuple[WorldState, StepInfo]:  # fmt: skip
-    line = jnp.concatenate([state.past, ctrl[None]])
-    past, arrived, lagged = line[1:], line[0], state.lagged
-    if params.lag_s is not None:
-        lagged, arrived = motors.follow(params.lag_s, dt, lagged, arrived)
+    past, arrived, lagged = _arrived(params, state, ctrl, dt)
     theta = engine.prepare(params.theta)
     if spec.declared:
         theta = theta._replace(params=events.jump(spec, theta.params, state.events))
-    force, theta, believed, spread = _learned(residual, params, state, arrived, theta, grouped)
+    force, theta, believed, spread = _learned(residual, params, state, arrived, lagged, theta, grouped)
     body, info = engine.step(theta, body_of(state), arrived, force=force)
     memory, chance, fired = _watched(spec, params, theta.params, state, info, arrived, dt, forced)
     intact = body.intact * (1 - fired[: body.intact.shape[0]]) if spec.names else body.intact
@@ -203,12 +206,23 @@ def _step(
     return after, StepInfo(told, believed, spread, chance, fired, info)
 
 
-def _learned(residual: Residual, params: WorldParams, state: WorldState, ctrl: Array, theta: Any, grouped: bool) -> Any:
+def _arrived(params: WorldParams, state: WorldState, ctrl: Array, dt: float) -> tuple[Array, Array, Array]:
+    """(commands still on their way, what arrives at the joints, where the motors then are)."""
+    line = jnp.concatenate([state.past, ctrl[None]])
+    if params.lag_s is None:
+        return line[1:], line[0], line[0]
+    lagged, arrived = motors.follow(params.lag_s, dt, state.lagged, line[0])
+    return line[1:], arrived, lagged
+
+
+def _learned(
+    residual: Residual, params: WorldParams, state: WorldState, ctrl: Array, motor: Array, theta: Any, grouped: bool
+) -> Any:
     """(g w or None, θ', g, spread)."""
     calm = jnp.zeros_like(state.time)
     if params.residual is None:
         return None, theta, calm, calm
-    raw = residual.features(state.qpos, state.qvel, ctrl, state.act)
+    raw = residual.features(state.qpos, state.qvel, ctrl, motor, state.act)
     if grouped:
         (force, factor), spread = residual.own(params.residual, raw), calm
     else:

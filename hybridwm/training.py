@@ -80,9 +80,9 @@ def misses(model: WorldModel, params: WorldParams, given: Batch, *, grouped: boo
 
 
 def physics_misses(model: WorldModel, params: WorldParams, given: Batch) -> Array:
-    """σ [H, 2 nv]: root mean square of what the physics alone misses, floored so that nothing exact weighs for ever."""
-    errors = _misses(model)(params._replace(residual=None), given)
-    size = jnp.sqrt(jnp.mean(jnp.square(errors), -1))
+    """σ [H, 2 nv]: what the physics alone misses in half of the windows, floored so that nothing exact weighs for ever."""
+    errors = jnp.abs(_misses(model)(params._replace(residual=None), given))
+    size = jnp.maximum(jnp.median(errors, -1), 0.05 * jnp.sqrt(jnp.mean(jnp.square(errors), -1)))
     pose, speed = jnp.split(size, 2, -1)
     floor = lambda x: jnp.maximum(x, 0.02 * jnp.max(x, -1, keepdims=True) + 1e-9)  # noqa: E731
     return jnp.concatenate([floor(pose), floor(speed)], -1)
@@ -106,9 +106,8 @@ def normalisation(model: WorldModel, params: WorldParams, given: Batch) -> World
 
     @jax.jit
     def look(params: WorldParams, given: Batch) -> tuple[Array, Array]:
-        raw = model.residual.features(
-            given.qpos[0], given.qvel[0], given.ctrl[0], jnp.zeros((engine.na, given.qpos.shape[-1]))
-        )
+        begin = model.init(params, given.qpos[0], given.qvel[0], intact=given.intact, past=given.past)
+        raw = model.features(params, begin, given.ctrl[0])
         constants = model.engine.prepare(params.theta)
         missed = -misses(model, params._replace(residual=None), given)[0, engine.nv :]
         return raw, missed / (engine.opt.timestep * constants.dof_invweight[:, None])
