@@ -74,4 +74,40 @@ class Inspect:
         return 0 if found.supported else 2
 
 
-COMMANDS = {"claims": Claims, "doctor": Doctor, "inspect": Inspect}
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Plan a task on a scene, certify the plan in MuJoCo C, and write its controls."""
+
+    task: str
+    """A YAML file, or the name of a shipped task."""
+    out: Path
+    """Folder for the controls, the figure and results.json."""
+    scene: str | None = None
+    """An MJCF file or the name of a shipped scene; without it, the one that the task names."""
+    model: Path | None = None
+    """A fitted world model to plan on; without it, the physics alone."""
+    seed: int = 0
+    """Seed of the search."""
+    rounds: int = 3
+    """Times the planner may go on from its best plan, until that is OK."""
+    closed_loop: bool = False
+    """Also run the task in closed loop in MuJoCo C."""
+    x64: bool = False
+    """Compute in float64 (also: HYBRIDWM_X64=1)."""
+
+    def run(self) -> int:
+        """Plan, show, write; 3 when the plan is not OK or its promises were not kept."""
+        from hybridwm import runtime, versions
+
+        versions.require_engines()
+        runtime.prepare(x64=self.x64)
+        from hybridwm import plan
+
+        asked = plan.Request(
+            task=self.task, scene=self.scene, model=self.model, out=self.out, seed=self.seed, rounds=self.rounds,
+            closed_loop=self.closed_loop,
+        )  # fmt: skip
+        return plan.execute(asked)
+
+
+COMMANDS = {"claims": Claims, "doctor": Doctor, "inspect": Inspect, "plan": Plan}
