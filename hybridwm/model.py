@@ -38,6 +38,8 @@ class ModelOptions:
     """Networks in the ensemble."""
     corrections: tuple[str, ...] = ()
     """Entries of θ that may vary with the state: gain, friction, damping."""
+    force: bool = True
+    """Whether the residual adds forces; False: it only corrects θ."""
     place: bool = False
     """Whether absolute position and heading matter (patches on the floor, a thread that wears)."""
     delay: int = 0
@@ -121,9 +123,8 @@ def world_model(
     engine: Engine, options: ModelOptions = ModelOptions(), *, declared: tuple[events.Event, ...] = ()
 ) -> WorldModel:
     """The world model on an engine; `declared` are events beside the scene's bonds."""
-    residual = Residual(
-        Features(engine.scene, place=options.place), options.hidden, options.members, options.corrections
-    )
+    seen = Features(engine.scene, place=options.place)
+    residual = Residual(seen, options.hidden, options.members, options.corrections, force=options.force)
     spec = events.event_spec(engine.scene, declared)
     dt = float(engine.scene.model.opt.timestep)
 
@@ -195,7 +196,7 @@ def _step(
 ) -> tuple[WorldState, StepInfo]:  # fmt: skip
     past, arrived, lagged = _arrived(params, state, ctrl, dt)
     theta = engine.prepare(params.theta)
-    if spec.declared:
+    if state.events is not None and spec.declared:
         theta = theta._replace(params=events.jump(spec, theta.params, state.events))
     force, theta, believed, spread = _learned(residual, params, state, arrived, lagged, theta, grouped)
     body, info = engine.step(theta, body_of(state), arrived, force=force)
@@ -236,11 +237,11 @@ def _learned(
 
 
 def _watched(
-    spec: events.EventSpec, params: WorldParams, theta: Any, state: WorldState,
-    info: Info, ctrl: Array, dt: float, forced: Any,
+    spec: events.EventSpec, params: WorldParams, theta: Any, state: WorldState, info: Info, ctrl: Array, dt: float,
+    forced: Any,
 ) -> tuple[EventMemory | None, Array, Array]:  # fmt: skip
     """(memory, p [E, W], fired [E, W]) after this step's loads."""
-    if not spec.names:
+    if state.events is None:
         none = jnp.zeros((0, *state.time.shape), state.qpos.dtype)
         return None, none, none
     return events.watch(spec, params.events, state.events, body_of(state), info, ctrl, dt, theta=theta, forced=forced)

@@ -3,7 +3,7 @@
     z = (features − centre) / width,   and of every joint's speed v also tanh(10 v / width), tanh(100 v / width)
     y = N_φ(z) of each member                                           zero before training
     w = b tanh(y σ / b),   b = 3 σ       force per dof; of a free body: force and torque in its own frame
-    log factor = log 3 · tanh y          for each corrected entry of θ (gain of a motor, friction of a geom, damping of a dof)
+    log factor = log 3 · tanh y          for each corrected entry of θ (gain of a motor, friction of a geom, damping of a joint)
 
 σ is the spread of the force that the training data asks for, so b holds nearly all of it, and no input can ask for more.
 """
@@ -45,15 +45,25 @@ class Residual:
     """Static structure of a residual: where its outputs go."""
 
     def __init__(
-        self, features: Features, hidden: tuple[int, ...], members: int, corrections: tuple[str, ...] = ()
+        self,
+        features: Features,
+        hidden: tuple[int, ...],
+        members: int,
+        corrections: tuple[str, ...] = (),
+        *,
+        force: bool = True,
     ) -> None:
         if unknown := set(corrections) - set(_CORRECTED):
             raise ValueError(f"corrections {sorted(unknown)}: allowed are {', '.join(_CORRECTED)}")
         model = features.scene.model
-        self.features, self.hidden, self.members, self.nv = features, hidden, members, model.nv
+        self.features, self.hidden, self.members = features, hidden, members
+        self.nv, self.forced = model.nv, model.nv if force else 0
         self.targets = _targets(model, corrections)
+        self.ground = [
+            g for g in range(model.ngeom) if model.body_weldid[model.geom_bodyid[g]] == 0 and model.geom_contype[g]
+        ]
         self.sharp = np.array([i for i, name in enumerate(features.names) if _is_joint_speed(name)], int)
-        self.inputs, self.outputs = len(features.names) + 2 * len(self.sharp), model.nv + len(self.targets)
+        self.inputs, self.outputs = len(features.names) + 2 * len(self.sharp), self.forced + len(self.targets)
         self.graph = network.structure(self.inputs, hidden, self.outputs)
 
     def fresh(self, key: Array) -> ResidualParams:
@@ -79,15 +89,26 @@ class Residual:
 
     def _bounded(self, params: ResidualParams, y: Array, back: Any) -> Correction:
         bound = BOUND * _column(params.scale, y)
-        force = bound * jnp.tanh(y[: self.nv] / BOUND)
-        return Correction(back(force), back(np.log(LARGEST_FACTOR) * jnp.tanh(y[self.nv :])))
+        force = bound * jnp.tanh(y[: self.forced] / BOUND) if self.forced else 0 * y[:1] * bound
+        return Correction(back(force), back(np.log(LARGEST_FACTOR) * jnp.tanh(y[self.forced :])))
 
     def corrected(self, theta: Params, factor: Array) -> Params:
         """θ · exp(factor [C, W])."""
         for leaf in {name for name, _ in self.targets}:
             rows = [(c, index) for c, (name, index) in enumerate(self.targets) if name == leaf]
-            theta = theta._replace(**{leaf: _scaled(getattr(theta, leaf), factor, rows)})
+            base = self._lent(theta.geom_friction) if leaf == "geom_friction" else getattr(theta, leaf)
+            theta = theta._replace(**{leaf: _scaled(base, factor, rows)})
         return theta
+
+    def _lent(self, friction: Any) -> Array:
+        """A contact takes the larger friction of its two geoms: the moving ones take over what the ground has, which then has none."""
+        friction = jnp.asarray(friction)
+        if not self.ground:
+            return friction
+        most = jnp.max(friction[np.array(self.ground), 0], 0)
+        for _, index in (target for target in self.targets if target[0] == "geom_friction"):
+            friction = friction.at[index].max(most)
+        return friction.at[np.array(self.ground), 0].set(0.0)
 
 
 def normalised(params: ResidualParams, raw: Array) -> Array:

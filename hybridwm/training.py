@@ -37,20 +37,19 @@ class Stage:
 
 
 class Batch(NamedTuple):
-    """Windows as the loss takes them, worlds last."""
+    """Windows of H rows as the loss takes them, each row k engine steps; worlds last."""
 
-    qpos: Array  # [H+1, nq, W]
-    qvel: Array  # [H+1, nv, W]
-    ctrl: Array  # [H, nu, W]
-    intact: Array  # [nb, W]
-    past: Array  # [D, nu, W]
+    qpos: Any  # [H+1, nq, W]
+    qvel: Any  # [H+1, nv, W]
+    ctrl: Any  # [H k, nu, W]
+    intact: Any  # [nb, W]
+    past: Any  # [D k, nu, W]
 
 
-def batch_of(cut: Windows) -> Batch:
-    """Windows as float arrays; the bonds that hold at their start."""
-    return Batch(
-        *(np.asarray(x, jnp.result_type(float)) for x in (cut.qpos, cut.qvel, cut.ctrl, cut.intact[0], cut.past))
-    )
+def batch_of(cut: Windows, every: int) -> Batch:
+    """Windows as float arrays, `every` engine steps to a row; the bonds that hold at their start."""
+    ctrl, past = (np.repeat(x, every, 0) for x in (cut.ctrl, cut.past))
+    return Batch(*(np.asarray(x, jnp.result_type(float)) for x in (cut.qpos, cut.qvel, ctrl, cut.intact[0], past)))
 
 
 def unbroken(cut: Windows) -> Windows:
@@ -64,12 +63,14 @@ def take(cut: Windows, index: np.ndarray) -> Windows:
     return Windows(*(x[..., index] for x in cut))
 
 
-def predicted(model: WorldModel, params: WorldParams, given: Batch, *, grouped: bool = False) -> tuple[Array, Array]:
-    """(qpos, qvel) after each step, [H, nq, W] and [H, nv, W]; bonds hold as at the start."""
+def predicted(model: WorldModel, params: Any, given: Batch, *, grouped: bool = False) -> tuple[Array, Array]:
+    """(qpos, qvel) after each row, [H, nq, W] and [H, nv, W]; bonds hold as at the start. Rows may be several engine steps."""
     state = model.init(params, given.qpos[0], given.qvel[0], intact=given.intact, past=given.past)
     held = jnp.zeros((len(given.ctrl), len(model.spec.names), given.qpos.shape[-1]), jnp.int8)
     read = lambda state, info: (state.qpos, state.qvel)  # noqa: E731
-    return model.rollout(params, state, given.ctrl, forced=held, output=read, grouped=grouped)[1]
+    every = len(given.ctrl) // (len(given.qpos) - 1)
+    found = model.rollout(params, state, given.ctrl, forced=held, output=read, grouped=grouped)[1]
+    return found[0][every - 1 :: every], found[1][every - 1 :: every]
 
 
 def misses(model: WorldModel, params: WorldParams, given: Batch, *, grouped: bool = False) -> Array:
@@ -82,7 +83,7 @@ def misses(model: WorldModel, params: WorldParams, given: Batch, *, grouped: boo
 def physics_misses(model: WorldModel, params: WorldParams, given: Batch) -> Array:
     """σ [H, 2 nv]: what the physics alone misses in half of the windows, floored so that nothing exact weighs for ever."""
     errors = jnp.abs(_misses(model)(params._replace(residual=None), given))
-    size = jnp.maximum(jnp.median(errors, -1), 0.05 * jnp.sqrt(jnp.mean(jnp.square(errors), -1)))
+    size = jnp.maximum(jnp.median(errors, -1), 0.3 * jnp.sqrt(jnp.mean(jnp.square(errors), -1)))
     pose, speed = jnp.split(size, 2, -1)
     floor = lambda x: jnp.maximum(x, 0.02 * jnp.max(x, -1, keepdims=True) + 1e-9)  # noqa: E731
     return jnp.concatenate([floor(pose), floor(speed)], -1)
@@ -110,7 +111,7 @@ def normalisation(model: WorldModel, params: WorldParams, given: Batch) -> World
         raw = model.features(params, begin, given.ctrl[0])
         constants = model.engine.prepare(params.theta)
         missed = -misses(model, params._replace(residual=None), given)[0, engine.nv :]
-        return raw, missed / (engine.opt.timestep * constants.dof_invweight[:, None])
+        return raw, missed / (len(given.ctrl) * engine.opt.timestep * constants.dof_invweight[:, None])
 
     engine = model.engine.scene.model
     raw, asked = (np.asarray(x, float) for x in look(params, given))
@@ -153,7 +154,7 @@ def optimiser(stage: Stage) -> optax.GradientTransformation:
 
 
 def updater(model: WorldModel, stage: Stage) -> Callable[..., Any]:
-    """(key, training weights, optimiser state, params, size, windows, count) -> the same after `count` updates; jitted, split over devices."""
+    """(key, weights, optimiser state, params, σ, windows, ownership, count) -> (weights, state, loss) after `count` updates."""
     rule, members, devices = optimiser(stage), model.options.members, np.array(jax.devices())
     mesh = Mesh(devices, ("worlds",), axis_types=(AxisType.Auto,))
     share = max(stage.batch // devices.size, 1)
@@ -251,6 +252,6 @@ def _prepared(
     keep = np.sort(np.asarray(jax.random.permutation(key, len(cut.start)))[:most])
     cut = take(cut, keep)
     owned = ownership(key, model.options.members, np.asarray(cut.episode))
-    data = jax.tree.map(jnp.asarray, batch_of(cut))
+    data = jax.tree.map(jnp.asarray, batch_of(cut, training.substeps))
     few = jax.tree.map(lambda x: x[..., :: max(1, x.shape[-1] // 1024)], data)
     return data, owned, physics_misses(model, params, few)
