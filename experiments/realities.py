@@ -29,6 +29,18 @@ class Start(NamedTuple):
     ctrl: np.ndarray | Policy  # [H, nu], or what is commanded given what is seen
 
 
+class Beyond(NamedTuple):
+    """How far an episode lies outside what training saw; as it stands, not at all."""
+
+    place: float = 0.0  # m beyond the edge of where training starts
+    speed: float = 1.0  # factor on the speeds at the start
+    command: float = 1.0  # factor on the commands
+    mass: float = 1.0  # factor on the masses, told to every model
+
+
+INSIDE = Beyond()
+
+
 class World(NamedTuple):
     """A scene, what it is really like, and how it is explored."""
 
@@ -36,7 +48,7 @@ class World(NamedTuple):
     scene: str
     effects: tuple[physics.Effect, ...]
     truth: Callable[[Params], Params]  # nominal θ -> true θ
-    explore: Callable[[np.random.Generator, int, float], Start]  # (rng, steps, dt) -> one episode
+    explore: Callable[[np.random.Generator, int, float, Beyond], Start]  # (rng, steps, dt, beyond) -> one episode
     seconds: float  # length of an episode
     length: float  # m, by which an angle becomes a distance
     place: bool = False  # whether the floor differs from place to place
@@ -56,31 +68,47 @@ def waves(
     return sum_ / np.abs(sum_).max(0) * size * rng.uniform(0.2, 1.0, len(size))
 
 
-def _swing(rng: np.random.Generator, steps: int, dt: float) -> Start:
-    ctrl = waves(rng, steps, dt, np.array([4.0, 2.0]), slowest_hz=0.1, fastest_hz=2.0)
-    return Start(rng.uniform(-1.5, 1.5, 2), rng.normal(0.0, 1.0, 2), ctrl)
+def _swing(rng: np.random.Generator, steps: int, dt: float, beyond: Beyond) -> Start:
+    ctrl = beyond.command * waves(rng, steps, dt, np.array([4.0, 2.0]), slowest_hz=0.1, fastest_hz=2.0)
+    angle, speed = rng.uniform(-1.5, 1.5, 2), beyond.speed * rng.normal(0.0, 1.0, 2)
+    if beyond.place:
+        angle = np.sign(angle) * (1.5 + beyond.place / 0.3)
+    return Start(angle, speed, ctrl)
 
 
-def _push(rng: np.random.Generator, steps: int, dt: float) -> Start:
-    yaw = rng.uniform(-np.pi, np.pi)
-    box = (rng.uniform(-0.05, 0.15), rng.uniform(-0.08, 0.08), 0.1, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2))
+def _push(rng: np.random.Generator, steps: int, dt: float, beyond: Beyond) -> Start:
+    yaw, x, y = rng.uniform(-np.pi, np.pi), rng.uniform(-0.05, 0.15), rng.uniform(-0.08, 0.08)
+    if beyond.place:
+        x, y = 0.15 + beyond.place, y + np.sign(y) * beyond.place
+    box = (x, y, 0.1, np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2))
     speed = np.zeros(7)
-    speed[6] = rng.uniform(0.0, 0.5)
+    speed[6] = beyond.speed * rng.uniform(0.0, 0.5)
     aim = (
         np.linspace(0.0, rng.uniform(0.3, 1.2), steps)
         + waves(rng, steps, dt, np.array([0.15]), slowest_hz=0.2, fastest_hz=2.0)[:, 0]
     )
 
     def follow(h: int, seen: Observed) -> np.ndarray:
-        return np.clip([20.0 * (aim[h] - seen.qpos[7]) - 2.0 * seen.qvel[6]], -3.0, 3.0)
+        return beyond.command * np.clip([20.0 * (aim[h] - seen.qpos[7]) - 2.0 * seen.qvel[6]], -3.0, 3.0)
 
     return Start(np.array([*box, rng.uniform(-0.1, 0.0)]), speed, follow)
 
 
-def _snap(rng: np.random.Generator, steps: int, dt: float) -> Start:
-    rod = physics.load_scene("snapping_rod")
-    ctrl = waves(rng, steps, dt, np.array([5.0]), slowest_hz=0.3, fastest_hz=2.0)
-    return Start(*rod.home(), np.clip(ctrl, -5.0, 5.0))
+def _snap(rng: np.random.Generator, steps: int, dt: float, beyond: Beyond) -> Start:
+    ctrl = beyond.command * np.clip(waves(rng, steps, dt, np.array([5.0]), slowest_hz=0.3, fastest_hz=2.0), -5.0, 5.0)
+    qpos, qvel = physics.load_scene("snapping_rod").home()
+    angle = beyond.place / 0.3
+    turned = (
+        angle,
+        -0.3 * np.sin(angle),
+        0.0,
+        0.9 - 0.3 * np.cos(angle),
+        np.cos(angle / 2),
+        0.0,
+        np.sin(angle / 2),
+        0.0,
+    )
+    return Start(np.array(turned) if beyond.place else qpos, qvel, ctrl)
 
 
 def _heavier(theta: Params) -> Params:
@@ -150,20 +178,28 @@ ROD = World(
 WORLDS = {world.name: world for world in (PENDULUM, BOX, ROD)}
 
 
-def reality(world: World) -> Reality:
+def reality(world: World, beyond: Beyond = INSIDE) -> Reality:
     """The world as it really is."""
     scene = physics.load_scene(world.scene)
-    return Reality(scene, world.effects, params=world.truth(physics.nominal(scene)), substeps=FINE_STEPS)
+    theta = heavier(world.truth(physics.nominal(scene)), beyond.mass)
+    return Reality(scene, world.effects, params=theta, substeps=FINE_STEPS)
 
 
-def explored(world: World, *, episodes: int, seed: int) -> Dataset:
+def heavier(theta: Params, factor: float) -> Params:
+    """θ with all masses and inertias times a factor."""
+    return theta._replace(body_mass=factor * theta.body_mass, body_inertia=factor * theta.body_inertia)
+
+
+def explored(
+    world: World, *, episodes: int, seed: int, seconds: float | None = None, beyond: Beyond = INSIDE
+) -> Dataset:
     """Episodes of random commands from random starts; an episode that goes bad is left out and counted."""
-    real, scene = reality(world), physics.load_scene(world.scene)
+    real, scene = reality(world, beyond), physics.load_scene(world.scene)
     dt = float(scene.model.opt.timestep)
-    steps, kept, bad = round(world.seconds / dt), list[Recording](), 0
+    steps, kept, bad = round((seconds or world.seconds) / dt), list[Recording](), 0
     for number in range(episodes):
         rng = np.random.default_rng([seed, number])
-        begin = world.explore(rng, steps, dt)
+        begin = world.explore(rng, steps, dt, beyond)
         found = real.episode(begin.ctrl, seed=number, horizon=steps, qpos=begin.qpos, qvel=begin.qvel)
         if found.failure:
             bad += 1

@@ -63,7 +63,7 @@ def worth(hybrid: np.ndarray, physics: np.ndarray, episode: np.ndarray, *, draws
 
 
 def paired(hybrid: np.ndarray, physics: np.ndarray) -> np.ndarray:
-    """error(hybrid) / error(physics) of each window, both raised by a twentieth of the mean: where nothing happens the ratio is 1."""
+    """error(hybrid) / error(physics) per window, both raised by a twentieth of the mean: 1 where nothing happens."""
     least = 0.05 * float(np.mean(np.minimum(physics, 1e6))) + 1e-12
     return (np.minimum(hybrid, 1e6) + least) / (np.minimum(physics, 1e6) + least)
 

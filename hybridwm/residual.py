@@ -101,7 +101,7 @@ class Residual:
         return theta
 
     def _lent(self, friction: Any) -> Array:
-        """A contact takes the larger friction of its two geoms: the moving ones take over what the ground has, which then has none."""
+        """A contact takes the larger friction of its geoms: the moving ones take over the ground's, which then has none."""
         friction = jnp.asarray(friction)
         if not self.ground:
             return friction
