@@ -12,6 +12,20 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hybridwm.archive import read_recordings as read_recordings
+    from hybridwm.archive import write_recordings as write_recordings
+    from hybridwm.collecting import collect as collect
+    from hybridwm.exploring import Exploration as Exploration
+    from hybridwm.recordings import Dataset as Dataset
+    from hybridwm.recordings import Recording as Recording
+    from hybridwm.recordings import Windows as Windows
+    from hybridwm.recordings import split as split
+    from hybridwm.recordings import windows as windows
+    from hybridwm.events import Event as Event
+    from hybridwm.events import EventMemory as EventMemory
+    from hybridwm.events import EventParams as EventParams
+    from hybridwm.events import EventSpec as EventSpec
+    from hybridwm.events import event_spec as event_spec
     from physics import Backlash as Backlash
     from physics import Bond as Bond
     from physics import Effect as Effect
@@ -88,6 +102,11 @@ if TYPE_CHECKING:
     from planners import worst as worst
 
 _HOMES = {
+    "hybridwm.archive": ("read_recordings", "write_recordings"),
+    "hybridwm.collecting": ("collect",),
+    "hybridwm.exploring": ("Exploration",),
+    "hybridwm.recordings": ("Dataset", "Recording", "Windows", "split", "windows"),
+    "hybridwm.events": ("Event", "EventMemory", "EventParams", "EventSpec", "event_spec"),
     "physics": (
         "Backlash",
         "Bond",
