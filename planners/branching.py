@@ -3,12 +3,10 @@
     min over sigma, u of J(u | sigma),   sigma_e in {never, interval 0 .. I-1}
     s.t. P(e inside its interval) >= 1 - delta,   P(e elsewhere) <= delta                     (hazard consistency)
 
-The tree: its root is "nothing happens"; a child adds one event later than all of its parent's (ordered by interval,
-then event), so every schedule is exactly one node, and what happens before the added interval is the same in both.
-Hence the cost that the parent's search could not avoid up to there, plus a bound on the cost still to come, bounds the
-child and everything below it:  min_u sum_{t < start(child)} l(x_t, u_t) + bound(x).  The search visits the nodes of
-lowest bound first, a batch at a time, and drops those whose bound exceeds the best consistent plan known. Bounds need
-costs that are not negative. The minimum is taken over the samples seen, so it is lowered by `slack`.
+Best first over the tree of `schedules.py`, a batch of nodes at a time. An open node first gets a bound of its own, the
+cost if events were controls; then, if that is still below the best consistent plan, a search under its schedule, which
+opens its children with its bound. The rest is dropped. A bound is the least cost that a short search found, so it is
+lowered by `slack`.
 
 Events are forced only as far as needed: inside its interval an event is free until the last step, which forces it.
 Legend: L nodes, E events, I intervals, B branches per batch, H horizon, K knots, nu controls, M members.
@@ -16,7 +14,6 @@ Legend: L nodes, E events, I intervals, B branches per batch, H horizon, K knots
 
 from collections.abc import Callable
 from functools import partial
-from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import jax
@@ -25,31 +22,19 @@ import numpy as np
 
 from planners import knots as splines
 from planners import warmstart
-from planners.problem import Contingency, Plan, Planner, PlanParams, Problem, check_problem, event_index
-from planners.rollout import Forcing, finite
+from planners.problem import Contingency, Plan, Planner, PlanParams, Problem, check_problem
+from planners.rollout import finite
 from planners.sampling import cem_rule, coloured, explore
-from planners.verdict import settle
+from planners.schedules import Tree, forcing_of, relaxed, relaxed_carry, relaxed_forcing, tree_of
+from planners.verdict import meets, settle
 from planners.warmstart import Carry
-
-MOST_NODES = 20_000
-
-
-class Tree(NamedTuple):
-    """All schedules, as tables."""
-
-    schedule: np.ndarray
-    """`[L, E]`: interval, or -1 for never."""
-    parent: np.ndarray
-    """`[L]`; the root (node 0) is its own parent."""
-    start: np.ndarray
-    """`[L]`: first step of the interval of the event that the node adds; 0 for the root."""
-    allowed: np.ndarray
-    """`[L]` bool: whether the schedule holds every required event."""
 
 
 class _Frontier(NamedTuple):
     bound: jax.Array
     """`[L]`, of the node and everything below it."""
+    bounded: jax.Array
+    """`[L]` bool: the bound is the node's own, no longer its parent's."""
     open: jax.Array
     """`[L]` bool: the parent is known, the node is not."""
     cost: jax.Array
@@ -59,54 +44,23 @@ class _Frontier(NamedTuple):
     """`[L, K, nu]`."""
     valid: jax.Array
     tried: jax.Array
+    """`[]` int32, samples."""
     polished: jax.Array
     """Rounds spent on the best nodes after nothing was left to open."""
 
 
-def tree_of(problem: Problem, intervals: int, most_events: int) -> Tree:
-    """Every schedule with at most `most_events` events, none of them forbidden; parents before children."""
-    names = problem.model.events
-    free = [index for index, name in enumerate(names) if name not in problem.forbidden]
-    must = {event_index(problem.model, name) for name in problem.required}
-    if len(must) > most_events:
-        raise ValueError(f"{len(must)} events are required but at most {most_events} may be planned")
-    nodes = [
-        tuple(sorted(zip(when, chosen, strict=True)))
-        for count in range(min(most_events, len(free)) + 1)
-        for chosen in combinations(free, count)
-        for when in product(range(intervals), repeat=count)
-    ]
-    if len(nodes) > MOST_NODES:
-        raise ValueError(f"{len(nodes)} schedules are too many (at most {MOST_NODES}): fewer intervals or most_events")
-    index = {node: place for place, node in enumerate(nodes)}
-    schedule = np.full((len(nodes), len(names)), -1, np.int32)
-    for place, node in enumerate(nodes):
-        for interval, event in node:
-            schedule[place, event] = interval
-    first = _first_steps(problem.spline.horizon, intervals)
-    return Tree(
-        schedule,
-        np.array([index[node[:-1]] for node in nodes], np.int32),
-        np.array([first[node[-1][0]] if node else 0 for node in nodes], np.int32),
-        np.array([must <= {event for _, event in node} for node in nodes]),
-    )
+class _Search(NamedTuple):
+    """The search's two questions about a batch of nodes, `knots` `[B, K, nu]` being where to begin."""
 
-
-def _interval_of_step(horizon: int, intervals: int) -> np.ndarray:
-    return np.arange(horizon) * intervals // horizon
-
-
-def _first_steps(horizon: int, intervals: int) -> np.ndarray:
-    return np.searchsorted(_interval_of_step(horizon, intervals), np.arange(intervals))
-
-
-def forcing_of(schedule: jax.Array, horizon: int, intervals: int) -> Forcing:
-    """A schedule `[E]` step by step: free inside the interval until its last step, held elsewhere."""
-    owner = _interval_of_step(horizon, intervals)
-    last = np.append(owner[1:] != owner[:-1], True)
-    inside = jnp.asarray(owner)[:, None] == schedule
-    forced = jnp.where(inside, jnp.where(jnp.asarray(last)[:, None], 1, -1), 0)
-    return Forcing(forced.astype(jnp.int8), inside)
+    bound: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    """(knots, nodes) -> (bounds `[B]`, valid samples `[B]`)."""
+    visit: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array, jax.Array]]
+    """(knots, nodes) -> (cost, consistent, knots, valid samples)."""
+    bound_samples: int
+    visit_samples: int
+    branches: int
+    polish_rounds: int
+    slack: float
 
 
 def joint(
@@ -121,14 +75,13 @@ def joint(
     std: float = 1.0,
     colour: float = 1.0,
     polish_rounds: int = 1,
+    bound_iterations: int = 2,
     slack: float = 0.1,
-    bound: Callable[[Any, Any], jax.Array] | None = None,
     contingencies: bool = True,
 ) -> Planner:
     """Best-first search over event schedules with CEM inside each.
 
-    bound(goal, state) -> `[N]`: a lower bound on the cost still to come, whatever happens; zero by default.
-    polish_rounds: further searches of the best `branches` schedules at the end. slack: see above.
+    polish_rounds: further searches of the best `branches` schedules at the end. bound_iterations, slack: see above.
     std is wide, since a schedule often asks for a control near its limit before its branch can be consistent.
     """
     check_problem(problem)
@@ -137,32 +90,34 @@ def joint(
     if not 1 <= intervals <= problem.spline.horizon:
         raise ValueError(f"intervals must lie between 1 and the horizon {problem.spline.horizon}, got {intervals}")
     tree = tree_of(problem, intervals, most_events)
-    branches = min(branches, len(tree.parent))
+    schedules, horizon = jnp.asarray(tree.schedule), problem.spline.horizon
     rule = cem_rule(elites, 0.02, coloured(problem.spline.knots, colour))
-    least = bound or (lambda goal, state: jnp.zeros(()))
     inner = partial(explore, problem, rule, samples, iterations)
+    loose = relaxed(problem)
+
+    def bound(params: PlanParams, key: jax.Array, state: Any, carry: Carry, knots: jax.Array, node: jax.Array) -> Any:
+        forcing = relaxed_forcing(problem, schedules[node], jnp.asarray(tree.start)[node], intervals)
+        warm = relaxed_carry(carry, knots, len(problem.model.events))
+        key = jax.random.fold_in(key, len(tree.parent) + node)
+        search = explore(loose, rule, samples, bound_iterations, params, key, state, warm, forcing=forcing)
+        return search.score.cost, search.valid
 
     def visit(params: PlanParams, key: jax.Array, state: Any, carry: Carry, knots: jax.Array, node: jax.Array) -> Any:
-        """Search under one node's schedule from `knots`: (cost, consistent, knots, lower bounds `[H]`, valid)."""
-        forcing = forcing_of(jnp.asarray(tree.schedule)[node], problem.spline.horizon, intervals)
-        search = inner(
-            params, jax.random.fold_in(key, node), state, carry._replace(knots=knots), forcing=forcing, bound=least
-        )
-        found = warmstart.from_unit(problem, jnp.stack([search.best, search.mean], axis=-1))
-        plan, consistent = settle(problem, params, state, carry, found, search.valid, 1, forcing=forcing)
-        return plan.cost, consistent, plan.knots, search.least, search.valid
+        forcing = forcing_of(schedules[node], horizon, intervals)
+        search = inner(params, jax.random.fold_in(key, node), state, carry._replace(knots=knots), forcing=forcing)
+        return search.score.cost, meets(problem, search.score), warmstart.from_unit(problem, search.best), search.valid
 
     def plan(params: PlanParams, key: jax.Array, state: Any, carry: Carry) -> tuple[Plan, Carry]:
         carry = warmstart.mended(problem, carry, std)
         search_key, later_key = jax.random.split(key)
-        visits = jax.vmap(partial(visit, params, search_key, state, carry))
-        seen = _best_first(tree, visits, _root(tree, carry), branches, polish_rounds, slack)
+        bounds, visits = (jax.vmap(partial(question, params, search_key, state, carry)) for question in (bound, visit))
+        search = _Search(bounds, visits, samples * bound_iterations, samples * iterations,
+                         min(branches, len(tree.parent)), polish_rounds, slack)  # fmt: skip
+        seen = _best_first(tree, search, _root(tree, carry))
         node = _choice(tree, seen)
-        schedule = jnp.asarray(tree.schedule)[node]
-        forcing = forcing_of(schedule, problem.spline.horizon, intervals)
-        tried = seen.tried * samples * iterations
-        result, _ = settle(problem, params, state, carry, seen.knots[node][..., None], seen.valid, tried,
-                           forcing=forcing, schedule=schedule)  # fmt: skip
+        forcing = forcing_of(schedules[node], horizon, intervals)
+        result, _ = settle(problem, params, state, carry, seen.knots[node][..., None], seen.valid, seen.tried,
+                           forcing=forcing, schedule=schedules[node])  # fmt: skip
         if contingencies:
             result = result._replace(
                 contingency=_contingencies(problem, inner, params, later_key, state, carry, result)
@@ -180,6 +135,7 @@ def _root(tree: Tree, carry: Carry) -> _Frontier:
     never = jnp.full(count, jnp.inf, carry.knots.dtype)
     return _Frontier(
         bound=-never,
+        bounded=jnp.zeros(count, bool),
         open=jnp.zeros(count, bool).at[0].set(True),
         cost=never,
         consistent=jnp.zeros(count, bool),
@@ -203,52 +159,64 @@ def _choice(tree: Tree, seen: _Frontier) -> jax.Array:
     return jnp.where(jnp.isfinite(jnp.min(good)), jnp.argmin(good), fallback)
 
 
-def _best_first(
-    tree: Tree, visits: Callable, start: _Frontier, branches: int, polish_rounds: int, slack: float
-) -> _Frontier:
-    parent, first = jnp.asarray(tree.parent), jnp.asarray(tree.start)
-
+def _best_first(tree: Tree, search: _Search, start: _Frontier) -> _Frontier:
     def promising(seen: _Frontier) -> jax.Array:
-        relaxed = seen.bound - slack * jnp.abs(seen.bound)
-        return seen.open & ((relaxed < _incumbent(tree, seen)) | jnp.isneginf(seen.bound))
+        lowered = seen.bound - search.slack * jnp.abs(seen.bound)
+        return seen.open & ((lowered < _incumbent(tree, seen)) | jnp.isneginf(seen.bound))
 
     def going(seen: _Frontier) -> jax.Array:
-        return jnp.any(promising(seen)) | (seen.polished < polish_rounds)
+        return jnp.any(promising(seen)) | (seen.polished < search.polish_rounds)
 
     def round_(seen: _Frontier) -> _Frontier:
         ahead = promising(seen)
-        opening = jnp.any(ahead)
-        worth = jnp.where(seen.consistent & tree.allowed, seen.cost, jnp.where(tree.allowed, seen.cost + 1e6, jnp.inf))
-        rank = jnp.where(opening, jnp.where(ahead, jnp.maximum(seen.bound, -1e30), jnp.inf), worth)
-        nodes = jnp.argsort(rank, stable=True)[:branches]
-        real = jnp.isfinite(rank[nodes])
-        warm = jnp.where(opening, parent[nodes], nodes)
-        cost, consistent, knots, least, valid = visits(seen.knots[warm], nodes)
-        better = real & (cost < seen.cost[nodes])
-        seen = seen._replace(
-            open=seen.open.at[nodes].set(seen.open[nodes] & ~real),
-            cost=seen.cost.at[nodes].min(jnp.where(real, cost, jnp.inf)),
-            consistent=seen.consistent.at[nodes].set(jnp.where(better, consistent, seen.consistent[nodes])),
-            knots=seen.knots.at[nodes].set(jnp.where(better[:, None, None], knots, seen.knots[nodes])),
-            valid=seen.valid + jnp.sum(jnp.where(real, valid, 0)),
-            tried=seen.tried + jnp.sum(real, dtype=jnp.int32),
-            polished=seen.polished + jnp.where(opening, 0, 1),
+        fresh = ahead & ~seen.bounded
+        return jax.lax.cond(
+            jnp.any(fresh), partial(_bound_round, tree, search), partial(_search_round, tree, search), seen, ahead
         )
-        return jax.lax.cond(opening, partial(_open_children, parent, first), lambda s, *_: s, seen, nodes, real, least)
 
     return jax.lax.while_loop(going, round_, start)
 
 
-def _open_children(
-    parent: jax.Array, first: jax.Array, seen: _Frontier, nodes: jax.Array, real: jax.Array, least: jax.Array
-) -> _Frontier:
-    """Children of the visited `nodes` `[B]` become open, bounded by least `[B, H]` at the step where they begin."""
-    mine = (parent[:, None] == nodes) & real & (jnp.arange(len(parent))[:, None] != nodes)
-    slot = jnp.argmax(mine, axis=1)
-    child = jnp.any(mine, axis=1)
-    prefix = jnp.where(first > 0, least[slot, jnp.maximum(first - 1, 0)], -jnp.inf)
-    bound = jnp.maximum(prefix, seen.bound[nodes[slot]])
-    return seen._replace(open=seen.open | child, bound=jnp.where(child, bound, seen.bound))
+def _lowest(rank: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """(`count` nodes of lowest rank, which of them are real: of finite rank)."""
+    nodes = jnp.argsort(rank, stable=True)[:count]
+    return nodes, jnp.isfinite(rank[nodes])
+
+
+def _bound_round(tree: Tree, search: _Search, seen: _Frontier, ahead: jax.Array) -> _Frontier:
+    """Give the most promising nodes bounds of their own."""
+    rank = jnp.where(ahead & ~seen.bounded, jnp.maximum(seen.bound, -1e30), jnp.inf)
+    nodes, real = _lowest(rank, search.branches)
+    own, valid = search.bound(seen.knots[jnp.asarray(tree.parent)[nodes]], nodes)
+    known = real & (valid > 0)
+    return seen._replace(
+        bound=seen.bound.at[nodes].max(jnp.where(known, own, -jnp.inf)),
+        bounded=seen.bounded.at[nodes].set(seen.bounded[nodes] | real),
+        valid=seen.valid + jnp.sum(jnp.where(real, valid, 0)),
+        tried=seen.tried + search.bound_samples * jnp.sum(real, dtype=jnp.int32),
+    )
+
+
+def _search_round(tree: Tree, search: _Search, seen: _Frontier, ahead: jax.Array) -> _Frontier:
+    """Visit the most promising nodes and open their children; with none left, search the best ones again."""
+    parent, opening = jnp.asarray(tree.parent), jnp.any(ahead)
+    worth = jnp.where(seen.consistent & tree.allowed, seen.cost, jnp.where(tree.allowed, seen.cost + 1e6, jnp.inf))
+    rank = jnp.where(opening, jnp.where(ahead, jnp.maximum(seen.bound, -1e30), jnp.inf), worth)
+    nodes, real = _lowest(rank, search.branches)
+    cost, consistent, knots, valid = search.visit(seen.knots[jnp.where(opening, parent[nodes], nodes)], nodes)
+    better = real & (cost < seen.cost[nodes])
+    visited = jnp.zeros_like(seen.open).at[nodes].set(real)
+    child = opening & visited[parent] & (jnp.arange(len(parent)) > 0)
+    return seen._replace(
+        bound=jnp.where(child, seen.bound[parent], seen.bound),
+        open=(seen.open & ~visited) | child,
+        cost=seen.cost.at[nodes].min(jnp.where(real, cost, jnp.inf)),
+        consistent=seen.consistent.at[nodes].set(jnp.where(better, consistent, seen.consistent[nodes])),
+        knots=seen.knots.at[nodes].set(jnp.where(better[:, None, None], knots, seen.knots[nodes])),
+        valid=seen.valid + jnp.sum(jnp.where(real, valid, 0)),
+        tried=seen.tried + search.visit_samples * jnp.sum(real, dtype=jnp.int32),
+        polished=seen.polished + jnp.where(opening, 0, 1),
+    )
 
 
 def _contingencies(
@@ -270,11 +238,9 @@ def _contingencies(
         after = jax.tree.map(narrow, wide)
         knots, phase = splines.shift(problem.spline, plan.knots, carry.phase, at + 1)
         warm = carry._replace(knots=knots, phase=phase, ctrl=plan.ctrls[at])
-        forcing = forcing_of(hold, horizon, 1)
-        search = inner(params, key, after, warm, forcing=forcing)
-        found = warmstart.from_unit(problem, jnp.stack([search.best, search.mean], axis=-1))
-        best, _ = settle(problem, params, after, warm, found, search.valid, 1, forcing=forcing)
-        return best.ctrls, best.cost, jnp.all(finite(wide)) & (search.valid > 0)
+        search = inner(params, key, after, warm, forcing=forcing_of(hold, horizon, 1))
+        ctrls = warmstart.to_controls(problem, warmstart.from_unit(problem, search.best)[..., None], warm)[..., 0]
+        return ctrls, search.score.cost, jnp.all(finite(wide)) & (search.valid > 0)
 
     ctrls, cost, valid = jax.vmap(one)(jnp.arange(events), jax.random.split(key, events))
     return Contingency(ctrls, cost, plan.event_step, valid)

@@ -58,8 +58,12 @@ def _checked(members: int) -> int:
 
 
 def masked_mean(values: jax.Array, valid: jax.Array) -> jax.Array:
-    """Mean over the last axis of the valid entries, 0 where there is none; blind to what the others hold."""
-    return jnp.sum(jnp.where(valid, values, 0), axis=-1) / jnp.maximum(jnp.sum(valid, axis=-1), 1)
+    """Mean over the last axis of the valid entries, 0 where there is none; blind to what the others hold.
+
+    Times the reciprocal, since compilers replace a division by that in some programs and not in others.
+    """
+    share = 1 / jnp.maximum(jnp.sum(valid, axis=-1), 1).astype(values.dtype)
+    return jnp.sum(jnp.where(valid, values, 0), axis=-1) * share
 
 
 def masked_max(values: jax.Array, valid: jax.Array) -> jax.Array:

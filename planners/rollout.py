@@ -57,8 +57,13 @@ class Score(NamedTuple):
     """`[N]`, missing probability over all event rules; 0 if they are met."""
     event_probability: jax.Array
     """`[E, N]`."""
-    prefix: jax.Array
-    """`[H, N]`, lower bound on the cost known after t + 1 steps, when asked for; else `[0, N]`."""
+
+
+def no_score(problem: Problem, dtype: Any) -> Score:
+    """The score, without a sample axis, of a candidate that is lost."""
+    zero, never = jnp.zeros((), dtype), jnp.full((), jnp.inf, dtype)
+    chances = jnp.zeros(len(problem.model.events), dtype)
+    return Score(never, zero, jnp.asarray(False), never, never, zero, chances)
 
 
 class Path(NamedTuple):
@@ -76,42 +81,31 @@ def score(
     forcing: Forcing | None = None,
     *,
     keep: bool = False,
-    bound: Callable[[Any, Any], jax.Array] | None = None,
 ) -> tuple[Score, Path | None]:
-    """Scores of N control sequences `[H, nu, N]` from one state; with `keep`, also the paths they take.
-
-    bound(goal, state) -> `[N]` is a lower bound on the cost still to come; with it `Score.prefix` is filled.
-    """
+    """Scores of N control sequences `[H, nu, N]` from one state; with `keep`, also the paths they take."""
     members = problem.risk.members
     states = risk.spread_out(state, members, ctrls.shape[-1])
     ctrls = jnp.repeat(ctrls, members, axis=-1) if members > 1 else ctrls
 
     def roll(params: PlanParams, states: Any, ctrls: jax.Array, forcing: Forcing | None) -> Any:
-        return _roll(problem, params, states, ctrls, forcing, keep, bound)
+        return _roll(problem, params, states, ctrls, forcing, keep)
 
     if problem.devices is not None and len(problem.devices) > 1 and not keep:
         roll = _over_devices(roll, problem.devices)
-    trace, least, path = roll(params, states, ctrls, forcing)
-    return _combine(problem, trace, least, forcing), path
+    trace, path = roll(params, states, ctrls, forcing)
+    return _combine(problem, trace, forcing), path
 
 
 def _roll(
-    problem: Problem,
-    params: PlanParams,
-    state: Any,
-    ctrls: jax.Array,
-    forcing: Forcing | None,
-    keep: bool,
-    bound: Callable[[Any, Any], jax.Array] | None,
-) -> tuple[Trace, jax.Array | None, Path | None]:
-    """Per-sample sums, the lower bounds `[H, N M]` on the whole cost after each step, and the path; as asked for."""
+    problem: Problem, params: PlanParams, state: Any, ctrls: jax.Array, forcing: Forcing | None, keep: bool
+) -> tuple[Trace, Path | None]:
+    """Per-sample sums, and the path if it is to be kept."""
     goal = jax.tree.map(lambda leaf: jnp.asarray(leaf)[..., None], params.goal)
     forced, inside = (None, None) if forcing is None else (_beside(flags, ctrls) for flags in forcing)
 
     def tally(trace: Trace, before: Any, ctrl: jax.Array, after: Any, info: Any, inside: Any) -> tuple[Any, Any]:
         trace = _tally(problem, goal, trace, before, ctrl, after, info, inside)
-        least = None if bound is None else trace.cost + bound(goal, after)
-        return (after, trace), (least, Path(after, info) if keep else None)
+        return (after, trace), Path(after, info) if keep else None
 
     def advance(carry: Any, inputs: Any) -> tuple[Any, Any]:
         (before, trace), (ctrl, force, inside) = carry, inputs
@@ -127,8 +121,8 @@ def _roll(
     if problem.model.rollout is not None:
         states, infos = problem.model.rollout(params.model, state, ctrls, forced)
         body, inputs = follow, (ctrls, states, infos, inside)
-    (last, trace), (least, path) = jax.lax.scan(body, (state, _empty(problem, ctrls)), inputs)
-    return _close(problem, goal, trace, last), least, path
+    (last, trace), path = jax.lax.scan(body, (state, _empty(problem, ctrls)), inputs)
+    return _close(problem, goal, trace, last), path
 
 
 def _beside(flags: jax.Array, ctrls: jax.Array) -> jax.Array:
@@ -193,7 +187,7 @@ def finite(state: Any) -> jax.Array:
     return fine
 
 
-def _combine(problem: Problem, trace: Trace, costs: jax.Array | None, forcing: Forcing | None) -> Score:
+def _combine(problem: Problem, trace: Trace, forcing: Forcing | None) -> Score:
     """Members to candidates, then the rules about events."""
     members = problem.risk.members
 
@@ -213,9 +207,6 @@ def _combine(problem: Problem, trace: Trace, costs: jax.Array | None, forcing: F
         violation=jnp.where(valid, risk.masked_max(fold(trace.violation), each), jnp.inf),
         event_gap=gap,
         event_probability=1 - (1 - inside) * (1 - outside),
-        prefix=jnp.zeros((0, *valid.shape), raw.dtype)
-        if costs is None
-        else jnp.where(valid, risk.masked_mean(fold(costs), each), jnp.inf),
     )
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from planners import warmstart
 from planners.problem import Plan, Planner, PlanParams, Problem, check_problem
 from planners.risk import masked_mean
-from planners.rollout import Forcing, Score, score
+from planners.rollout import Forcing, Score, no_score, score
 from planners.verdict import settle
 from planners.warmstart import Carry
 
@@ -51,11 +51,10 @@ class Search(NamedTuple):
     std: jax.Array
     best: jax.Array
     """`[K, nu]`, the best candidate so far."""
-    best_cost: jax.Array
+    score: Score
+    """Its score; of infinite cost as long as there is none."""
     valid: jax.Array
     """`[]` int32, samples that counted so far."""
-    least: jax.Array
-    """`[H]`, smallest lower bound seen after each step, when asked for; else `[0]`."""
 
 
 Polish = Callable[..., tuple[jax.Array, Score]]
@@ -72,18 +71,16 @@ def explore(
     carry: Carry,
     *,
     forcing: Forcing | None = None,
-    bound: Callable | None = None,
     polish: Polish | None = None,
 ) -> Search:
     """The loop. polish(params, state, carry, z `[K, nu, N]`, score) -> (z, score) of further candidates."""
 
     def iterate(search: Search, inputs: tuple[jax.Array, jax.Array]) -> tuple[Search, None]:
-        index, key = inputs
-        noise = _noise(rule, key, (*search.mean.shape, samples))
+        index, noise = inputs
         z = search.mean[..., None] + rule.spread(index, search.std)[..., None] * noise
         z = jnp.clip(z.at[..., 0].set(search.mean).at[..., 1].set(search.best), -1, 1)
         ctrls = warmstart.to_controls(problem, warmstart.from_unit(problem, z), carry)
-        scores, _ = score(problem, params, state, ctrls, forcing, bound=bound)
+        scores, _ = score(problem, params, state, ctrls, forcing)
         counted = jnp.sum(scores.valid, dtype=jnp.int32)
         if polish is not None:
             more, further = polish(params, state, carry, z, scores)
@@ -92,17 +89,18 @@ def explore(
         return _learn(rule, search, z, scores, counted), None
 
     mean = warmstart.to_unit(problem, carry.knots)
-    least = jnp.full(0 if bound is None else problem.spline.horizon, jnp.inf, mean.dtype)
-    start = Search(mean, carry.std, mean, jnp.asarray(jnp.inf, mean.dtype), jnp.int32(0), least)
-    keys = jax.random.split(key, iterations)
-    return jax.lax.scan(iterate, start, (jnp.arange(iterations), keys))[0]
+    start = Search(mean, carry.std, mean, no_score(problem, mean.dtype), jnp.int32(0))
+    noise = _noise(rule, key, (iterations, *mean.shape, samples))
+    return jax.lax.scan(iterate, start, (jnp.arange(iterations), noise))[0]
 
 
 def _noise(rule: Rule, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """`[iterations, K, nu, N]`; all at once, since a random generator takes long to compile."""
     noise = jax.random.normal(key, shape) * jnp.asarray(rule.finest ** np.linspace(0, 1, shape[-1]), float)
     if rule.colour is None:
         return noise
-    return jnp.tensordot(jnp.asarray(rule.colour, noise.dtype), noise, axes=1, precision=jax.lax.Precision.HIGHEST)
+    colour = jnp.asarray(rule.colour, noise.dtype)
+    return jnp.einsum("kl,il...->ik...", colour, noise, precision=jax.lax.Precision.HIGHEST)
 
 
 def _learn(rule: Rule, search: Search, z: jax.Array, scores: Score, counted: jax.Array) -> Search:
@@ -110,14 +108,13 @@ def _learn(rule: Rule, search: Search, z: jax.Array, scores: Score, counted: jax
     some = jnp.any(scores.valid)
     mean, std = rule.update(search.mean, search.std, z, scores.cost, scores.valid)
     first = jnp.argmin(scores.cost)
-    better = scores.cost[first] < search.best_cost
+    better = scores.cost[first] < search.score.cost
     return Search(
         mean=jnp.where(some, jnp.clip(mean, -1, 1), search.mean),
         std=jnp.where(some, std, search.std),
         best=jnp.where(better, z[..., first], search.best),
-        best_cost=jnp.where(better, scores.cost[first], search.best_cost),
+        score=jax.tree.map(lambda new, old: jnp.where(better, new[..., first], old), scores, search.score),
         valid=search.valid + counted,
-        least=jnp.minimum(search.least, jnp.min(scores.prefix, axis=-1)) if scores.prefix.shape[0] else search.least,
     )
 
 
@@ -215,7 +212,7 @@ def annealed_mppi(
     cooling: float = 0.1,
     depth: float = 0.5,
 ) -> Planner:
-    """MPPI whI whose noise ends at `cooling` times where it began; the first knot gets `depth` times the last one's."""
+    """MPPI whose noise ends at `cooling` times where it began; the first knot gets `depth` times the last one's."""
     count = problem.spline.knots
     along = depth ** (1 - np.arange(count) / max(count - 1, 1))
 

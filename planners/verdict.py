@@ -38,7 +38,7 @@ def settle(
     ctrls = to_controls(problem, knots, carry)
     scores, path = score(problem, params, state, ctrls, forcing, keep=True)
     best = jnp.argmin(scores.cost)
-    one: Score = jax.tree.map(lambda leaf: leaf[..., best], scores._replace(prefix=scores.prefix[:0]))
+    one: Score = jax.tree.map(lambda leaf: leaf[..., best], scores)
     chosen: Path = risk.pick(path, problem.risk.members, best)
     doubt = doubt | (2 * valid < samples)
     events = len(problem.model.events)

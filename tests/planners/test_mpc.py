@@ -14,7 +14,7 @@ from toys import LANES, Swing, Theta, cart_params, cart_problem, cart_state, pen
 from planners.background import Background
 from planners.knots import linear
 from planners.mpc import Controller, run, simulate, simulated_plant
-from planners.problem import Planner, PlanParams, Problem, Status, strong
+from planners.problem import Planner, PlanParams, Status, strong
 from planners.sampling import cem
 
 PROBLEM = cart_problem(linear(12, 5))
@@ -53,18 +53,18 @@ def deadline(controller: Controller, calls: int) -> np.ndarray:
     return np.array([record.took_s for record in controller.records])
 
 
-def test_rounds_stop_before_the_budget(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounds_stop_before_the_budget(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a clock that only rounds move, 3 or 6 ms each: a busy machine changes nothing."""
     rng, now = np.random.default_rng(0), [0.0]
-    monkeypatch.setattr("planners.mpc.time", SimpleNamespace(perf_counter=lambda: now[0]))
-    controller = Controller(PROBLEM, planner, cart_params(target=0.2), budget_s=0.02, max_rounds=9)
     plan = controller._plan
 
     def timed(*args: Any) -> Any:
         now[0] += float(rng.choice([0.003, 0.006]))
         return plan(*args)
 
+    monkeypatch.setattr("planners.mpc.time", SimpleNamespace(perf_counter=lambda: now[0]))
     monkeypatch.setattr(controller, "_plan", timed)
+    monkeypatch.setattr(controller, "max_rounds", 9)
     controller.warmup(cart_state())
     took = deadline(controller, 300)
     assert took.max() <= 0.02
@@ -78,12 +78,14 @@ def test_deadline_at_length(controller: Controller) -> None:
     assert took.max() <= 0.04
 
 
-def test_without_time_for_a_round_the_previous_plan_goes_on(planner: Planner) -> None:
-    controller = Controller(PROBLEM, planner, cart_params(target=0.2), budget_s=10.0)
-    controller.warmup(cart_state())
+def test_without_time_for_a_round_the_previous_plan_goes_on(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller.restart()
+    monkeypatch.setattr(controller, "budget_s", 10.0)
     controller.step(cart_state(), 0.0)
     plan = controller.published.ctrls
-    controller.budget_s = 1e-9
+    monkeypatch.setattr(controller, "budget_s", 1e-9)
     for index in (1, 2, 30):
         ctrl = controller.step(cart_state(), 0.1 * index)
         assert controller.records[-1].status == Status.DEADLINE
@@ -139,9 +141,11 @@ def test_a_planner_that_raises_does_not_stop_the_loop(planner: Planner) -> None:
     np.testing.assert_array_equal(ctrl, [0, 0])
 
 
-def delayed_run(problem: Problem, planner: Planner, latency_s: float, steps: int) -> float:
+def delayed_run(controller: Controller, latency_s: float, steps: int) -> float:
     """Mean distance of a pendulum from upright when every control takes effect two steps late."""
-    controller = Controller(problem, planner, PlanParams(), latency_s=latency_s)
+    controller.restart()
+    controller.latency_s = latency_s
+    problem = controller.problem
     state = strong(Swing(*(np.float32(x) for x in (0, 0.3, 0, 0))))
     step, pending, angles = jax.jit(problem.model.step), [np.zeros(1, np.float32)] * 2, []
     for index in range(steps):
@@ -153,8 +157,8 @@ def delayed_run(problem: Problem, planner: Planner, latency_s: float, steps: int
 
 def test_latency_compensation_pays() -> None:
     problem = pendulum_problem()
-    planner = cem(problem, samples=64)
-    assert delayed_run(problem, planner, 2 * problem.model.dt, 80) < 0.7 * delayed_run(problem, planner, 0.0, 80)
+    controller = Controller(problem, cem(problem, samples=64), PlanParams())
+    assert delayed_run(controller, 2 * problem.model.dt, 80) < 0.7 * delayed_run(controller, 0.0, 80)
 
 
 def test_the_thread_publishes_whole_plans(planner: Planner) -> None:
@@ -177,6 +181,7 @@ def test_the_thread_publishes_whole_plans(planner: Planner) -> None:
     np.testing.assert_allclose(between, (ctrls[1] + ctrls[2]) / 2, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_simulate_is_the_loop(planner: Planner) -> None:
     states, ctrls, statuses = jax.jit(
         lambda key: simulate(PROBLEM, planner, cart_params(target=0.2), key, cart_state(), 30)

@@ -1,6 +1,7 @@
 """Splines, risk measures, members and chances, small systems, the vocabulary."""
 
 import ast
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +14,16 @@ from hypothesis import strategies as st
 from toys import cart_params, cart_problem, cart_state
 
 import planners
-from planners.knots import controls, cubic, hold, linear, shift
+from planners import knots as splines
+from planners.knots import cubic, hold, linear
 from planners.problem import Cost, Goal, Model, PlanInfo, PlanParams, Problem, Status, check_problem, strong
 from planners.risk import cvar, mean, pick, spread_out, worst
 from planners.sampling import cem, coloured
 from planners.smallmat import cholesky, solve_lower
 
 LIMITS = (jnp.array([-1.0, -0.3]), jnp.array([1.0, 0.7]))
+controls = jax.jit(splines.controls, static_argnums=0)
+shift = jax.jit(splines.shift, static_argnums=0)
 
 
 @pytest.mark.parametrize("spline", [hold(20, 6), hold(20), linear(20, 6), cubic(20, 6)], ids=str)
@@ -55,15 +59,10 @@ def test_a_shifted_curve_is_the_same_curve(spline: Any) -> None:
         before = after
 
 
-@jax.jit
-def _limited(knots: jax.Array, rate: jax.Array) -> jax.Array:
-    return controls(linear(20, 6), knots, LIMITS, 0.0, jnp.array([0.9, 0.6]), rate)
-
-
 @given(st.floats(1e-4, 3.0), st.integers(0, 1000))
 def test_rate_limits_are_exact(rate: float, seed: int) -> None:
     knots = jax.random.normal(jax.random.key(seed), (6, 2, 8))
-    ctrls = np.asarray(_limited(knots, jnp.float32(rate)))
+    ctrls = np.asarray(controls(linear(20, 6), knots, LIMITS, 0.0, jnp.array([0.9, 0.6]), jnp.float32(rate)))
     path = np.concatenate([np.broadcast_to(np.array([[0.9], [0.6]], np.float32), (1, 2, 8)), ctrls])
     assert np.abs(np.diff(path, axis=0)).max() <= np.float32(rate)
     assert np.all((ctrls >= LIMITS[0][:, None]) & (ctrls <= LIMITS[1][:, None]))
@@ -111,6 +110,7 @@ def _guess_step(params: Any, guess: Guess, ctrl: jax.Array, forced: Any = None) 
     ), PlanInfo(event_probability=hazard, fired=fired)
 
 
+@cache
 def _guess_plan(risk: Any, forbidden: tuple[str, ...] = ()) -> Any:
     model = Model(_guess_step, [-2.0], [2.0], 0.1, ("snap",))
     cost = Cost(
@@ -176,16 +176,21 @@ def test_coloured_noise_has_unit_variance_and_the_asked_spectrum() -> None:
     assert power[1] > 4 * power[4] > 8 * power[12]
 
 
-@given(st.integers(1, 7), st.integers(0, 1000))
-def test_small_systems_against_numpy(n: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    root = rng.normal(size=(n, n)).astype(np.float32)
-    matrix = root @ root.T + np.eye(n, dtype=np.float32)
-    right = rng.normal(size=(n, 3)).astype(np.float32)
-    lower, positive = cholesky(jnp.asarray(matrix))
-    assert bool(positive)
-    np.testing.assert_allclose(solve_lower(lower, jnp.asarray(right)), np.linalg.solve(matrix, right), atol=2e-3)
-    assert not bool(cholesky(jnp.asarray(matrix - 2 * np.trace(matrix) * np.eye(n, dtype=np.float32)))[1])
+@pytest.mark.parametrize("n", [1, 2, 4, 7])
+def test_small_systems_against_numpy(n: int) -> None:
+    rng = np.random.default_rng(n)
+    root = rng.normal(size=(30, n, n)).astype(np.float32)
+    matrix = root @ root.swapaxes(1, 2) + np.eye(n, dtype=np.float32)
+    right = rng.normal(size=(30, n, 1)).astype(np.float32)
+    lower, positive = jax.jit(cholesky)(np.moveaxis(matrix, 0, -1))
+    assert positive.all()
+    np.testing.assert_allclose(
+        jax.jit(solve_lower)(lower, np.moveaxis(right[..., 0], 0, -1)).T,
+        np.linalg.solve(matrix, right)[..., 0],
+        atol=2e-3,
+    )
+    indefinite = matrix - 2 * np.trace(matrix, axis1=1, axis2=2)[:, None, None] * np.eye(n, dtype=np.float32)
+    assert not jax.jit(cholesky)(np.moveaxis(indefinite, 0, -1))[1].any()
 
 
 def test_bad_problems_are_refused() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from planners import knots
 from planners.branching import joint
 from planners.gradient import adam, mixture
-from planners.problem import Cost, Goal, Model, PlanInfo, Planner, PlanParams, Problem, least_squares, strong
+from planners.problem import Cost, Goal, Model, PlanInfo, Planner, PlanParams, Problem, least_squares
 from planners.riccati import ilqr
 from planners.sampling import annealed_mppi, cem, mppi, predictive_sampling
 
@@ -81,22 +81,25 @@ def cart_problem(spline: knots.Spline, **changes: Any) -> Problem:
     return Problem(model, cost, spline, goal, constraints)._replace(**changes)
 
 
+def single(tree: Any) -> Any:
+    """numpy leaves, float32 where they are not bool, whatever Python numbers came in."""
+    return jax.tree.map(lambda x: np.asarray(x, None if np.asarray(x).dtype == bool else np.float32), tree)
+
+
 def cart_state(pos: float = 0.1, vel: float = 0.0, intact: float = 1.0) -> Cart:
-    return strong(Cart(np.float32(pos), np.float32(vel), np.full(1, intact, np.float32), np.float32(0)))
+    return single(Cart(pos, vel, np.full(1, intact), 0))
 
 
 def cart_params(theta: Theta | None = None, **aim: Any) -> PlanParams:
-    """Float32 throughout, whatever Python numbers came in."""
-    tree = PlanParams(theta or Theta(), Aim(**aim))
-    return strong(jax.tree.map(lambda x: x if np.asarray(x).dtype == bool else np.float32(x), tree))
+    return single(PlanParams(theta or Theta(), Aim(**aim)))
 
 
 HORIZON = 12
 
 
-def contract_planners() -> dict[str, tuple[Problem, Planner]]:
+def contract_planners(devices: Any = None) -> dict[str, tuple[Problem, Planner]]:
     """Every planner on the tied cart, small. A new planner is added here, and gets the whole suite."""
-    curve, steps = cart_problem(knots.linear(HORIZON, 5)), cart_problem(knots.hold(HORIZON))
+    curve, steps = (cart_problem(s, devices=devices) for s in (knots.linear(HORIZON, 5), knots.hold(HORIZON)))
     limited = curve._replace(rate=8.0)
     return {
         "predictive_sampling": (limited, predictive_sampling(limited, samples=32, iterations=3)),
