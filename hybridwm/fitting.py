@@ -24,7 +24,7 @@ from hybridwm.identification import Identified, identify
 from hybridwm.model import ModelOptions, WorldModel, WorldParams, world_model
 from hybridwm.recordings import Dataset, Windows, split, windows
 from hybridwm.stepping import stepped
-from hybridwm.training import Progress, Stage, Training, batch_of, take, unbroken
+from hybridwm.training import Batch, Progress, Stage, Training, batch_of, take, unbroken
 from hybridwm.unknowns import Unknown
 
 Array = jax.Array
@@ -125,6 +125,12 @@ def _some(dataset: Dataset, options: FitOptions, seconds: float, most: int) -> W
     return take(cut, np.linspace(0, len(cut.start) - 1, min(most, len(cut.start))).round().astype(int))
 
 
+def judged_windows(held_out: Dataset, options: FitOptions) -> tuple[Batch, np.ndarray]:
+    """Windows of held-out episodes that models are judged on, and the episode of each."""
+    cut = _some(held_out, options, options.validate_s, 256)
+    return batch_of(cut, held_out.substeps), np.asarray(cut.episode)
+
+
 def memory(dataset: Dataset, options: FitOptions) -> int:
     """Past commands that a window carries."""
     return round(options.memory_s / dataset.dt) if options.lag else options.model.delay
@@ -162,8 +168,7 @@ def _learned(
     params = params._replace(residual=model.residual.fresh(jax.random.key(options.seed)))
     single = batch_of(_some(train_set, options, train_set.dt, 50_000), train_set.substeps)
     params = training.normalisation(model, params, single)
-    check = _some(held_out, options, options.validate_s, 256)
-    judged, episode = batch_of(check, train_set.substeps), np.asarray(check.episode)
+    judged, episode = judged_windows(held_out, options)
     errors = window_errors(model)
     base = np.asarray(errors(plain, judged))
 

@@ -88,7 +88,7 @@ def write(
     }
     out.mkdir(parents=True, exist_ok=True)
     path, part = out / "results.json", out / f".results.{os.getpid()}"
-    part.write_text(json.dumps(_plain(body), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(plain(body), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(path)
     return read(path)
 
@@ -128,14 +128,14 @@ def machine() -> dict[str, Any]:
     return {"cores": core_count(), "memory_gib": round(pages / 2**30, 1), "accelerator": accelerator}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON's own types; arrays become lists, non-finite numbers null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
