@@ -14,18 +14,47 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hybridwm.archive import read_recordings as read_recordings
     from hybridwm.archive import write_recordings as write_recordings
+    from hybridwm.certificate import Certificate as Certificate
+    from hybridwm.certificate import certify as certify
+    from hybridwm.certificate import certify_controls as certify_controls
+    from hybridwm.certificate import witness as witness
+    from hybridwm.closed_loop import Drive as Drive
+    from hybridwm.closed_loop import drive as drive
+    from hybridwm.closed_loop import driver as driver
     from hybridwm.collecting import collect as collect
-    from hybridwm.exploring import Exploration as Exploration
-    from hybridwm.recordings import Dataset as Dataset
-    from hybridwm.recordings import Recording as Recording
-    from hybridwm.recordings import Windows as Windows
-    from hybridwm.recordings import split as split
-    from hybridwm.recordings import windows as windows
     from hybridwm.events import Event as Event
     from hybridwm.events import EventMemory as EventMemory
     from hybridwm.events import EventParams as EventParams
     from hybridwm.events import EventSpec as EventSpec
     from hybridwm.events import event_spec as event_spec
+    from hybridwm.exploring import Exploration as Exploration
+    from hybridwm.fitting import FitOptions as FitOptions
+    from hybridwm.fitting import Fitted as Fitted
+    from hybridwm.fitting import fit as fit
+    from hybridwm.identification import Identified as Identified
+    from hybridwm.identification import identify as identify
+    from hybridwm.model import ModelOptions as ModelOptions
+    from hybridwm.model import StepInfo as StepInfo
+    from hybridwm.model import WorldModel as WorldModel
+    from hybridwm.model import WorldParams as WorldParams
+    from hybridwm.model import WorldState as WorldState
+    from hybridwm.model import world_model as world_model
+    from hybridwm.physics_model import PlanModel as PlanModel
+    from hybridwm.physics_model import nominal_model as nominal_model
+    from hybridwm.plan import PlannedTask as PlannedTask
+    from hybridwm.plan import plan_task as plan_task
+    from hybridwm.recordings import Dataset as Dataset
+    from hybridwm.recordings import Recording as Recording
+    from hybridwm.recordings import Windows as Windows
+    from hybridwm.recordings import split as split
+    from hybridwm.recordings import windows as windows
+    from hybridwm.setting import Setting as Setting
+    from hybridwm.setting import build_task as build_task
+    from hybridwm.task import Task as Task
+    from hybridwm.task import load_task as load_task
+    from hybridwm.task import shipped_tasks as shipped_tasks
+    from hybridwm.training import Stage as Stage
+    from hybridwm.unknowns import Unknown as Unknown
     from physics import Backlash as Backlash
     from physics import Bond as Bond
     from physics import Effect as Effect
@@ -102,6 +131,17 @@ if TYPE_CHECKING:
     from planners import worst as worst
 
 _HOMES = {
+    "hybridwm.certificate": ("Certificate", "certify", "certify_controls", "witness"),
+    "hybridwm.closed_loop": ("Drive", "drive", "driver"),
+    "hybridwm.physics_model": ("PlanModel", "nominal_model"),
+    "hybridwm.plan": ("PlannedTask", "plan_task"),
+    "hybridwm.setting": ("Setting", "build_task"),
+    "hybridwm.task": ("Task", "load_task", "shipped_tasks"),
+    "hybridwm.fitting": ("FitOptions", "Fitted", "fit"),
+    "hybridwm.model": ("ModelOptions", "StepInfo", "WorldModel", "WorldParams", "WorldState", "world_model"),
+    "hybridwm.training": ("Stage",),
+    "hybridwm.identification": ("Identified", "identify"),
+    "hybridwm.unknowns": ("Unknown",),
     "hybridwm.archive": ("read_recordings", "write_recordings"),
     "hybridwm.collecting": ("collect",),
     "hybridwm.exploring": ("Exploration",),
