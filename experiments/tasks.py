@@ -1,0 +1,142 @@
+"""Claim: the shipped tasks can be solved: in closed loop, in MuJoCo C, from random starts and for random targets.
+
+solved = goal within its tolerance at the end, limits kept all the way; of a swing-up: for the whole last second
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.options import Tasks
+from hybridwm import results
+from hybridwm.closed_loop import Drive, drive, driver
+from hybridwm.results import Claim
+from hybridwm.setting import Aim, Setting, build_task
+from hybridwm.starting import start_of
+from hybridwm.task import Start, Task, retargeted
+
+TARGET = {"pendulum_swingup": 0.98, "cartpole_swingup": 0.98, "push_box": 0.95, "push_tblock": 0.9, "reach": 0.95}
+
+
+class Case(NamedTuple):
+    """One episode: where it starts and what it aims at."""
+
+    state: Any
+    aim: Aim
+
+
+def pendulum(rng: np.random.Generator, task: Task) -> tuple[Task, Start]:
+    """Any angle, up to 2 rad/s."""
+    return task, Start(joints={"hinge": rng.uniform(-np.pi, np.pi)}, speeds={"hinge": rng.uniform(-2, 2)})
+
+
+def cartpole(rng: np.random.Generator, task: Task) -> tuple[Task, Start]:
+    """Any angle, the cart in the middle metre."""
+    joints = {"x": rng.uniform(-0.5, 0.5), "hinge": rng.uniform(-np.pi, np.pi)}
+    return task, Start(joints=joints, speeds={"x": rng.uniform(-1, 1), "hinge": rng.uniform(-1, 1)})
+
+
+def box(rng: np.random.Generator, task: Task) -> tuple[Task, Start]:
+    """20 to 60 cm to go, the pusher up to 10 cm behind its home."""
+    way = float(rng.uniform(0.2, 0.6))
+    along = retargeted(retargeted(task, "position", way), "velocity", (0.0, 0.0, 0.0))
+    return along, Start(joints={"x": float(-rng.uniform(0.0, 0.1))})
+
+
+def tblock(rng: np.random.Generator, task: Task) -> tuple[Task, Start]:
+    """Up to 15 cm off and turned by up to a quarter turn."""
+    x, y, turn = rng.uniform(-0.15, 0.15), rng.uniform(-0.15, 0.15), rng.uniform(-np.pi / 2, np.pi / 2)
+    return task, Start(joints={"block": (x, y, 0.025, np.cos(turn / 2), 0.0, 0.0, np.sin(turn / 2))})
+
+
+def arm(rng: np.random.Generator, task: Task) -> tuple[Task, Start]:
+    """Points in front of the arm, half a metre across."""
+    point = (rng.uniform(0.35, 0.6), rng.uniform(-0.25, 0.25), rng.uniform(0.35, 0.75))
+    return retargeted(task, "position", point), Start()
+
+
+CASES: dict[str, Callable[[np.random.Generator, Task], tuple[Task, Start]]] = {
+    "pendulum_swingup": pendulum, "cartpole_swingup": cartpole, "push_box": box, "push_tblock": tblock, "reach": arm,
+}  # fmt: skip
+
+
+def solved(name: str, setting: Setting, driven: Drive) -> bool:
+    """Whether the episode did what the task asks."""
+    if not driven.met(setting):
+        return False
+    second = round(1 / setting.problem.model.dt) if name.endswith("swingup") else 1
+    goals = [i for i, check in enumerate(setting.checks) if check.last]
+    within = np.array([setting.checks[i].within for i in goals])
+    return bool((driven.off[-second:, goals] <= within).all())
+
+
+def measure(name: str, options: Tasks) -> dict[str, Any]:
+    """Episodes of one task."""
+    setting = build_task(name)
+    controller = driver(setting, seed=0)
+    good, off, took, plan_s = list[bool](), list[np.ndarray](), list[float](), list[float]()
+    for seed in range(options.seeds):
+        rng = np.random.default_rng(seed)
+        for _ in range(options.episodes):
+            task, start = CASES[name](rng, setting.task)
+            state = setting.begin(*start_of(setting.scene, start))
+            begun = perf_counter()
+            driven = drive(setting, controller, state, aim=setting.aim(task), seed=seed)
+            took.append(perf_counter() - begun)
+            good.append(solved(name, setting, driven))
+            off.append(driven.off[-1])
+            plan_s += [record.took_s for record in driven.records]
+            word = "solved" if good[-1] else "MISSED"
+            print(f"{name:<18} {len(good):3d}: {word}  {np.round(off[-1], 4)}  {took[-1]:.1f} s", flush=True)
+    return {"solved": good, "off": np.array(off), "episode_s": took, "plan_ms_p50": 1e3 * float(np.median(plan_s)),
+            "labels": [check.label for check in setting.checks]}  # fmt: skip
+
+
+def run(options: Tasks) -> None:
+    """Drive every task, write results.json and a table, print the claims."""
+    numbers, claims = {}, list[Claim]()
+    for name in options.only or tuple(CASES):
+        if name not in CASES:
+            raise ValueError(f"--only {name}: no such task; there are {', '.join(CASES)}")
+        numbers[name] = measure(name, options)
+        claims.append(claim(name, numbers[name]["solved"]))
+        report(options, numbers, claims)
+    show(options.out)
+
+
+def claim(name: str, good: list[bool]) -> Claim:
+    """Share of solved episodes, with its 95 % interval (Wilson)."""
+    return Claim(
+        id=f"task_{name}", statement=f"{name}: share solved in closed loop in MuJoCo C, {len(good)} random episodes",
+        value=float(np.mean(good)), interval=wilson(sum(good), len(good)), target=TARGET[name], better="higher",
+    )  # fmt: skip
+
+
+def wilson(good: int, count: int) -> tuple[float, float]:
+    """95 % interval of a share."""
+    z, p = 1.96, good / count
+    middle, half = p + z * z / (2 * count), z * np.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return float((middle - half) / scale), float((middle + half) / scale)
+
+
+def report(options: Any, numbers: dict[str, Any], claims: list[Claim]) -> None:
+    """What is known so far, so that a long run leaves something."""
+    results.write(
+        options.out, study="tasks", config=options, numbers=numbers, claims=claims, seeds=range(options.seeds)
+    )
+
+
+def show(out: Path) -> None:
+    """The claims, on the terminal and as a table."""
+    from rich.console import Console
+
+    from hybridwm import claims
+
+    written = results.read(out)
+    claims.write_table([written], out / "claims.md")
+    claims.show([written], Console())
+    print(f"results and table: {out}")
