@@ -96,7 +96,7 @@ def witness(scene: Scene, *, substeps: int = 1) -> Reality:
 
 def certify(
     setting: Setting, plan: pl.Plan, state: Any = None, *, reality: Reality | None = None, seed: int = 0,
-    event_tolerance_s: float = 0.02,
+    event_tolerance_s: float = 0.04,
 ) -> Certificate:  # fmt: skip
     """Replay the controls of `plan` from `state` (the setting's own unless given) in `reality`.
 
@@ -110,7 +110,7 @@ def certify(
 
 def certify_controls(
     scene: Scene, problem: pl.Problem, plan: pl.Plan, state: Any, *, goal: Any = (),
-    checks: Sequence[Check] | None = None, reality: Reality | None = None, seed: int = 0, event_tolerance_s: float = 0.02,
+    checks: Sequence[Check] | None = None, reality: Reality | None = None, seed: int = 0, event_tolerance_s: float = 0.04,
 ) -> Certificate:  # fmt: skip
     """The same for a problem of your own: states need `qpos`, `qvel`, `intact` and `act`, as the engine's have.
 

@@ -50,17 +50,21 @@ def driver(setting: Setting, *, rounds: int = 1, seed: int = 0) -> pl.Controller
 
 def drive(
     setting: Setting, controller: pl.Controller, state: Any = None, *, aim: Any = None, reality: Reality | None = None,
-    steps: int | None = None, seed: int = 0,
+    steps: int | None = None, replan: int = 1, seed: int = 0,
 ) -> Drive:  # fmt: skip
-    """Run the loop for `steps` controls (by default the task's duration) from a model's state."""
+    """Run the loop for `steps` controls (by default the task's duration) from a model's state.
+
+    replan: controls from plan to plan; between them the newest plan is followed.
+    """
     state = setting.state if state is None else state
     aim = setting.params.goal if aim is None else aim
     reality = reality or witness(setting.scene)
     steps = setting.steps if steps is None else steps
     controller.restart()
+    controller.holds = replan == 1
     controller.params = setting.params._replace(goal=aim)
     begun = len(controller.records)
-    policy = _policy(setting, controller, reality, state)
+    policy = _policy(setting, controller, reality, state, replan)
     qpos, qvel = np.asarray(state.qpos, float), np.asarray(state.qvel, float)
     episode = reality.episode(policy, seed=seed, horizon=steps * setting.every, qpos=qpos, qvel=qvel)
     off = _off(setting, aim, state, episode)
@@ -68,18 +72,20 @@ def drive(
 
 
 def _policy(
-    setting: Setting, controller: pl.Controller, reality: Reality, state: Any
+    setting: Setting, controller: pl.Controller, reality: Reality, state: Any, replan: int
 ) -> Callable[[int, Any], np.ndarray]:
-    belief, ctrl = [state], [np.zeros(setting.problem.nu)]
+    belief, ctrl = state, np.zeros(setting.problem.nu)
 
     def policy(step: int, seen: Any) -> np.ndarray:
+        nonlocal belief, ctrl
         if step == 0:
             stand(reality, state)
-        if step % setting.every == 0:
-            here = _seen(belief[0], seen.qpos, seen.qvel, reality.reference.intact)
-            ctrl[0] = controller.step(here, step // setting.every * setting.problem.model.dt)
-            belief[0] = _predict(setting.problem.model.step, setting.params.model, here, jnp.asarray(ctrl[0]))
-        return ctrl[0]
+        count, within = divmod(step, setting.every)
+        if within == 0:
+            here, t = _seen(belief, seen.qpos, seen.qvel, reality.reference.intact), count * setting.problem.model.dt
+            ctrl = controller.command(t) if count % replan else controller.step(here, t)
+            belief = _predict(setting.problem.model.step, setting.params.model, here, jnp.asarray(ctrl))
+        return ctrl
 
     return policy
 

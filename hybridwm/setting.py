@@ -2,7 +2,7 @@
 
     ℓ(x, u) = dt Σ_i weight_i |error_i|²        ℓ_H(x) = Σ_j weight_j |error_j|²
     reached(x_H) = max_k off_k / within_k ≤ 1     g(x) = value − max,  min − value
-    a bond that must break at T ± w:              g(x) = 1 − intact before T − w,   intact after T + w
+    a bond that must break at T ± w:              g(x) = P(broken) − δ until T − w,   1 − δ − P(broken) from T + w on
 
 Targets and times are traced (`PlanParams.goal`): other ones never compile again.
 """
@@ -21,7 +21,7 @@ import planners as pl
 from hybridwm.physics_model import Make, PlanModel, nominal_model
 from hybridwm.reading import nearest
 from hybridwm.starting import start_of
-from hybridwm.task import Limit, Task, load_task
+from hybridwm.task import Event, Limit, Task, load_task
 from hybridwm.terms import Gauge, gauge, target_of
 from physics import Scene, brax_engine, gradient_options, load_scene
 
@@ -41,6 +41,8 @@ class Check(NamedTuple):
     off: Callable[[Any, Any], Array]
     last: bool
     """Whether it counts at the end only."""
+    planned: Callable[[Any, Any], Array] | None = None
+    """What the planner keeps ≤ 0 in its place, where more is known than what happens."""
 
 
 class Aim(NamedTuple):
@@ -70,6 +72,8 @@ class Setting:
     checks: tuple[Check, ...]
     plan: Callable[..., tuple[pl.Plan, Any]]
     """`planner.plan`, compiled."""
+    meter: Gauge
+    """The quantities of its costs, goals and limits."""
 
     @property
     def steps(self) -> int:
@@ -79,6 +83,10 @@ class Setting:
     def begin(self, qpos: Any, qvel: Any, intact: Any = None) -> Any:
         """Another start, as the model sees it."""
         return pl.strong(self.model.init(self.model.params, qpos, qvel, intact=intact))
+
+    def aim(self, task: Task) -> Aim:
+        """The targets and times of a task that differs in nothing else: for `PlanParams.goal`, nothing compiles."""
+        return pl.strong(aim_of(task, self.meter))
 
 
 def build_task(source: Any, scene: Scene | str | None = None, *, model: Make | None = None) -> Setting:
@@ -91,7 +99,7 @@ def build_task(source: Any, scene: Scene | str | None = None, *, model: Make | N
     every = _every(task, scene)
     body = (model or _physics)(scene, every)
     meter = gauge(scene, (*task.cost, *task.goal, *task.limits))
-    checks = (*_goals(task, meter), *_limits(task, meter), *_timed(task, body.model))
+    checks = (*_goals(task, meter), *_limits(task, meter), *_timed(task, body))
     problem = _problem(task, body.model, meter, checks, scene.model.nv)
     planner = _settled(_planner(task, problem), problem.devices)
     qpos, qvel, intact = start_of(scene, task.start)
@@ -100,7 +108,7 @@ def build_task(source: Any, scene: Scene | str | None = None, *, model: Make | N
     _refuse_excluded(checks, params.goal, state)
     options = gradient_options() if task.planner in ("adam", "ilqr", "mixture") else {}
     return Setting(task=task, scene=scene, every=every, model=body, problem=problem, planner=planner, params=params,
-                   state=state, checks=checks, plan=jax.jit(planner.plan, compiler_options=options))  # fmt: skip
+                   state=state, checks=checks, plan=jax.jit(planner.plan, compiler_options=options), meter=meter)  # fmt: skip
 
 
 def _settled(planner: pl.Planner, devices: Sequence[Any] | None) -> pl.Planner:
@@ -177,7 +185,7 @@ def _problem(task: Task, model: pl.Model, meter: Gauge, checks: Sequence[Check],
         cost=_cost(task, model.dt, meter),
         spline=spline,
         goal=_goal(ends) if ends else None,
-        constraints=tuple(check.off for check in on_the_way),
+        constraints=tuple(check.planned or check.off for check in on_the_way),
         forbidden=tuple(event.bond for event in task.events if event.must == "hold"),
         required=tuple(event.bond for event in task.events if event.must == "break" and event.at is None),
         delta=task.delta,
@@ -278,30 +286,39 @@ def _sides(limit: Limit, measure: Any, meter: Gauge) -> list[Check]:
     return sides
 
 
-def _timed(task: Task, model: pl.Model) -> list[Check]:
+def _timed(task: Task, body: PlanModel) -> list[Check]:
     """One constraint per bond that must break at a given time."""
     names = [event.bond for event in task.events]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"events: bond {twice[0]!r} is named twice")
     timed = [event for event in task.events if event.at is not None]
-
-    def check(index: int) -> Check:
-        event = timed[index]
+    for event in timed:
         if event.must != "break":
             raise ValueError(f"events: bond {event.bond!r} must hold all the time; 'at' goes with must: break")
         if not (event.within > 0 and float(event.at or 0.0) >= 0):
             raise ValueError(f"events: bond {event.bond!r}: at must not be negative and within must be positive")
-        _refuse_unbreakable(model, event.bond)
-        bond = model.events.index(event.bond)
+        _refuse_unbreakable(body.model, event.bond)
+        if event.within < body.model.dt:
+            raise ValueError(f"events: bond {event.bond!r}: within is {event.within:g} s, less than one control "
+                             f"({body.model.dt:g} s)")  # fmt: skip
+    return [_moment(event, index, task.delta, body) for index, event in enumerate(timed)]
 
-        def off(aim: Aim, state: Any) -> Array:
-            late = state.time - aim.times[index]
-            intact = state.intact[bond]
-            return jnp.where(late < -event.within, 1 - intact, jnp.where(late > event.within, intact, 0.0))
 
-        return Check(f"{event.bond} breaks at {event.at:g} s ± {event.within:g} s", "", 0.0, off, False)
+def _moment(event: Event, index: int, delta: float, body: PlanModel) -> Check:
+    """States at either end of the window count: broken by its beginning is too early."""
+    bond, window = body.model.events.index(event.bond), event.within - 0.01 * body.model.dt
 
-    return [check(index) for index in range(len(timed))]
+    def misses(aim: Aim, state: Any, broken: Array) -> Array:
+        late = state.time - aim.times[index]
+        return jnp.where(late < -window, broken, jnp.where(late > window, 1 - broken, 0.0))
+
+    def off(aim: Aim, state: Any) -> Array:
+        return misses(aim, state, 1 - state.intact[bond])
+
+    def planned(aim: Aim, state: Any) -> Array:
+        return misses(aim, state, body.chance(state)[bond]) - delta
+
+    return Check(f"{event.bond} breaks at {event.at:g} s ± {event.within:g} s", "", 0.0, off, False, planned)
 
 
 def _planner(task: Task, problem: pl.Problem) -> pl.Planner:

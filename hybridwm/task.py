@@ -7,7 +7,7 @@ Nothing here knows a simulator: names are looked up when a task meets its scene 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -125,6 +125,13 @@ class Task:
     """Seconds that a closed loop lasts; by default the horizon."""
 
 
+def retargeted(task: Task, of: Kind, target: Numbers) -> Task:
+    """The task with another target for every cost and goal that measures `of`."""
+    cost = tuple(replace(term, target=target) if term.of == of else term for term in task.cost)
+    goal = tuple(replace(term, target=target) if term.of == of else term for term in task.goal)
+    return replace(task, cost=cost, goal=goal)
+
+
 def shipped_tasks() -> tuple[str, ...]:
     """Names of the tasks that come with the package."""
     return tuple(sorted(file.name.removesuffix(".yaml") for file in _folder().iterdir() if file.name.endswith(".yaml")))
@@ -143,8 +150,6 @@ def load_task(source: str | Path | Mapping[str, Any] | Task) -> Task:
 
 def _beside(task: Task, path: Path) -> Task:
     """The task, its scene as a path where it is a file beside the task."""
-    from dataclasses import replace
-
     near = path.parent / str(task.scene)
     return replace(task, scene=str(near)) if near.is_file() else task
 
