@@ -5,7 +5,7 @@ Free of JAX: what a command needs is imported when it runs. Studies (`hybridwm r
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -34,6 +34,36 @@ class Claims:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Collect:
+    """Explore a scene in MuJoCo C and record episodes to learn from."""
+
+    scene: str
+    """An MJCF file, or the name of a shipped scene."""
+    out: Path
+    """A new folder for the recordings."""
+    episodes: int = 60
+    """Number of episodes."""
+    seconds: float = 5.0
+    """Length of each, in simulated seconds."""
+    seed: int = 0
+    """Seed of starts, controls and noise."""
+    noise: float = 0.0
+    """Standard deviation of the noise on poses, in m and rad."""
+    speed_noise: float = 0.0
+    """Standard deviation of the noise on velocities, in m/s and rad/s."""
+
+    def run(self) -> None:
+        """Explore, and write the recordings."""
+        from hybridwm import collecting, versions
+
+        versions.require_engines()
+        collecting.run_command(
+            self.scene, self.out, episodes=self.episodes, seconds=self.seconds, seed=self.seed, noise=self.noise,
+            speed_noise=self.speed_noise,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class Doctor:
     """Look at this installation and say in plain words what is wrong and how to mend it."""
 
@@ -47,6 +77,56 @@ class Doctor:
         from hybridwm import doctor
 
         return doctor.examine(deadlock_s=self.deadlock_s, x64=self.x64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Fit a world model to recordings: physics, residual, trust, events; interrupted, it goes on where it was."""
+
+    scene: str
+    """An MJCF file, or the name of a shipped scene."""
+    data: Path
+    """A folder of recordings."""
+    out: Path
+    """Folder for the model and the training's log."""
+    seed: int = 0
+    """Seed of splits and networks."""
+    members: int = 4
+    """Networks in the ensemble."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of their hidden layers."""
+    corrections: tuple[Literal["gain", "friction", "damping"], ...] = ()
+    """Parts of θ that may vary with the state."""
+    place: bool = False
+    """Absolute position and heading matter (patches on the floor)."""
+    no_force: bool = False
+    """The residual adds no forces, it only corrects θ."""
+    no_lag: bool = False
+    """Motors follow their commands at once."""
+    delay: int = 0
+    """Engine steps by which commands arrive late."""
+    effort: float = 1.0
+    """Factor on the number of updates."""
+    x64: bool = False
+    """Compute in float64 (also: HYBRIDWM_X64=1)."""
+
+    def run(self) -> int:
+        """Read, fit, show, save."""
+        from hybridwm import runtime, versions
+
+        versions.require_engines()
+        runtime.prepare(x64=self.x64)
+        from hybridwm import fitting, learning
+        from hybridwm.model import ModelOptions
+
+        model = ModelOptions(
+            hidden=self.hidden, members=self.members, corrections=self.corrections, place=self.place,
+            force=not self.no_force, delay=self.delay,
+        )  # fmt: skip
+        options = fitting.FitOptions(
+            model=model, stages=fitting.stages(self.effort), lag=not self.no_lag, seed=self.seed
+        )
+        return learning.execute(self.scene, self.data, self.out, options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,4 +190,4 @@ class Plan:
         return plan.execute(asked)
 
 
-COMMANDS = {"claims": Claims, "doctor": Doctor, "inspect": Inspect, "plan": Plan}
+COMMANDS = {"claims": Claims, "collect": Collect, "doctor": Doctor, "fit": Fit, "inspect": Inspect, "plan": Plan}

@@ -10,7 +10,7 @@ refused, and the number is told. The training is saved after every chunk; starte
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -51,6 +51,13 @@ class FitOptions:
     seed: int = 0
     chunk: int = 100
     """Updates between two looks at the validation error."""
+
+
+def stages(effort: float = 1.0) -> tuple[Stage, ...]:
+    """The usual stages, with so many times the usual updates."""
+    if not effort > 0:
+        raise ValueError(f"effort is {effort}; give a number above 0")
+    return tuple(replace(stage, updates=max(1, round(stage.updates * effort))) for stage in STAGES)
 
 
 class Fitted(NamedTuple):

@@ -45,6 +45,16 @@ class ModelOptions:
     delay: int = 0
     """Steps by which commands arrive late."""
 
+    def __post_init__(self) -> None:
+        if self.members < 1 or min(self.hidden, default=0) < 1:
+            raise ValueError(
+                f"members={self.members}, hidden={self.hidden}: give at least one member and one hidden unit"
+            )
+        if self.delay < 0:
+            raise ValueError(f"delay={self.delay}: give 0 or more steps")
+        if not (self.force or self.corrections):
+            raise ValueError("a residual without forces needs corrections: gain, friction or damping")
+
 
 class WorldParams(NamedTuple):
     """Everything that fitting finds; None where nothing was learned."""
