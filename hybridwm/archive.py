@@ -12,7 +12,6 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +37,16 @@ _NDIM = {"time": 1, "qpos": 2, "qvel": 2, "ctrl": 2, "intact": 2}
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def write_recordings(folder: str | Path, dataset: Dataset, episodes: Sequence[Mapping[str, Any]] = ()) -> Path:
-    """Write a dataset into a new or empty folder; `episodes` adds to each episode's line in meta.jsonl."""
+def write_recordings(folder: str | Path, dataset: Dataset) -> Path:
+    """Write a dataset into a new folder; meta["episodes"], where it has one entry each, goes into the episodes' lines."""
     folder = Path(folder)
     vacant(folder)
-    more = episodes or [{}] * len(dataset.recordings)
+    more = dataset.meta.get("episodes") or [{}] * len(dataset.recordings)
     lines = [_header(dataset)]
     for i, (recording, extra) in enumerate(zip(dataset.recordings, more, strict=True)):
         path = folder / f"{i:05d}.npz"
         _write(path, recording, dataset.dt)
-        lines.append({"file": path.name, "name": recording.name, "steps": len(recording.ctrl), **extra})
+        lines.append({**extra, "file": path.name, "name": recording.name, "steps": len(recording.ctrl)})
     meta = folder / "meta.jsonl"
     text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
     _part(meta).write_text(text, encoding="utf-8")

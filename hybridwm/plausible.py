@@ -26,7 +26,8 @@ def admitted(scene: Scene, recording: Recording, where: str) -> Recording:
     _limits(scene, recording.qpos, where)
     _leaps(scene, recording.qpos, where)
     _bonds(recording.intact, names, where)
-    return recording._replace(qpos=tangent.unit(scene.model, recording.qpos.T).T)
+    exact = tangent.unit(scene.model, recording.qpos.T).T
+    return recording if np.allclose(exact, recording.qpos, rtol=0, atol=1e-12) else recording._replace(qpos=exact)
 
 
 def _sizes(recording: Recording, names: Columns, where: str) -> None:

@@ -96,7 +96,15 @@ def split(dataset: Dataset, shares: Sequence[float] = (0.7, 0.15, 0.15), *, seed
         ends[i] = min(max(ends[i], i + 1, ends[i - 1] + 1 if i else 1), total - (len(ends) - 1 - i))
     order = np.random.default_rng(seed).permutation(total)
     parts = np.split(order, ends[:-1])
-    return tuple(dataset._replace(recordings=tuple(dataset.recordings[i] for i in sorted(part))) for part in parts)
+    return tuple(chosen(dataset, sorted(part.tolist())) for part in parts)
+
+
+def chosen(dataset: Dataset, episodes: Sequence[int]) -> Dataset:
+    """Some of the episodes, with what `meta` says of them."""
+    lines = dataset.meta.get("episodes")
+    said = {"episodes": [lines[i] for i in episodes]} if lines else {}
+    recordings = tuple(dataset.recordings[i] for i in episodes)
+    return dataset._replace(recordings=recordings, meta={**dataset.meta, **said})
 
 
 def windows(dataset: Dataset, length: int, *, stride: int | None = None, past: int = 0) -> Windows:

@@ -105,7 +105,7 @@ def _smooth_group(
     if not noisy and velocities:
         return
     noise.smoothed[group.qvel] = True
-    ratios = [(max(fit.std, _LEAST) / max(alone[0].std, _LEAST)) ** 2 for fit in alone]
+    ratios = [float(np.clip((fit.std + _LEAST) / (alone[0].std + _LEAST), 1e-4, 1e4)) ** 2 for fit in alone]
     found = _smoothed(kinds, ratios, _likeliest(kinds, ratios).lam)
     for path, rate, (y, slope) in zip(paths, rates, found, strict=True):
         rate[:, group.qvel] = (_turning(y, slope) if group.turns else slope) / dataset.dt
@@ -164,7 +164,14 @@ def _gains(lambdas: np.ndarray, rows: int, ratios: Sequence[float]) -> _Gains:
             kalman[t, i] = p[:, :, i] / variance[t, i][:, None]
             p = p - kalman[t, i][:, :, None] * p[:, None, i]
         after[t] = p = 0.5 * (p + p.swapaxes(1, 2))
-    return _Gains(kalman, variance, after[:-1] @ _F.T @ np.linalg.inv(before[1:]))
+    return _Gains(kalman, variance, after[:-1] @ _F.T @ _inverse(before[1:]))
+
+
+def _inverse(p: np.ndarray) -> np.ndarray:
+    """Of covariances whose parts differ by many orders of magnitude: scaled to correlations, which are kept off ±1."""
+    size = np.sqrt(np.diagonal(p, axis1=-2, axis2=-1))
+    scale = size[..., :, None] * size[..., None, :]
+    return np.linalg.inv(p / scale + 1e-12 * np.eye(3)) / scale
 
 
 def _filtered(gains: _Gains, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -89,6 +89,17 @@ def test_what_has_no_noise_is_left_alone(clean, rough):
             np.testing.assert_array_equal(a.qvel, b.qvel)
 
 
+@pytest.mark.parametrize("part", [0, 1])
+def test_noise_in_one_of_the_two_alone(scene, clean, rough, part):
+    """Poses noisy and velocities exact, or the other way round: the exact ones are followed."""
+    kept = {1: "qpos", 0: "qvel"}[part]
+    pairs = zip(rough.recordings, clean.recordings, strict=True)
+    mixed = rough._replace(recordings=tuple(r._replace(**{kept: getattr(c, kept)}) for r, c in pairs))
+    pose, rate = rms(scene, clean, smooth(mixed)[0])
+    assert (pose < (POSE_STD / 3, 1e-4)[part]).all()
+    assert (rate < (5e-3, 0.03)[part]).all()
+
+
 def test_an_impact_is_not_taken_for_noise(clean):
     hit = clean.recordings[0]
     qpos, qvel = hit.qpos.copy(), hit.qvel.copy()
