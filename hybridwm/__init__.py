@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from hybridwm.fitting import fit as fit
     from hybridwm.identification import Identified as Identified
     from hybridwm.identification import identify as identify
+    from hybridwm.importing import import_csv as import_csv
+    from hybridwm.importing import read_map as read_map
     from hybridwm.model import ModelOptions as ModelOptions
     from hybridwm.model import StepInfo as StepInfo
     from hybridwm.model import WorldModel as WorldModel
@@ -145,6 +147,7 @@ _HOMES = {
     "hybridwm.archive": ("read_recordings", "write_recordings"),
     "hybridwm.collecting": ("collect",),
     "hybridwm.exploring": ("Exploration",),
+    "hybridwm.importing": ("import_csv", "read_map"),
     "hybridwm.recordings": ("Dataset", "Recording", "Windows", "split", "windows"),
     "hybridwm.events": ("Event", "EventMemory", "EventParams", "EventSpec", "event_spec"),
     "physics": (

@@ -130,6 +130,28 @@ class Fit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Import:
+    """Turn CSV logs into recordings, by a map of their columns."""
+
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CSV")]
+    """A CSV file, or a folder of them, one episode each."""
+    scene: str
+    """An MJCF file, or the name of a shipped scene."""
+    out: Path
+    """A new folder for the recordings."""
+    map: tuple[str, ...]
+    """Which columns are what: a YAML file, or words like qpos=2:9 ctrl=torque time=0 (see hybridwm/importing.py)."""
+    smoothing: Literal["auto", "always", "never"] = "auto"
+    """Take out noise where there is some, everywhere, or nowhere; missing velocities are always estimated."""
+
+    def run(self) -> None:
+        """Read, check, smooth and write."""
+        from hybridwm import importing
+
+        importing.run_command(self.source, self.scene, self.out, self.map, smoothing=self.smoothing)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inspect:
     """Say what a scene holds, whether the engine honours all of it, and what a step costs on this machine."""
 
@@ -190,4 +212,12 @@ class Plan:
         return plan.execute(asked)
 
 
-COMMANDS = {"claims": Claims, "collect": Collect, "doctor": Doctor, "fit": Fit, "inspect": Inspect, "plan": Plan}
+COMMANDS = {
+    "claims": Claims,
+    "collect": Collect,
+    "doctor": Doctor,
+    "fit": Fit,
+    "import": Import,
+    "inspect": Inspect,
+    "plan": Plan,
+}
