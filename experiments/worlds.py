@@ -79,12 +79,12 @@ def options_of(world: World, size: Size, seed: int) -> FitOptions:
     """How each world's model is fitted."""
     many = lambda n: max(20, round(n * size.updates))  # noqa: E731
     if world.name == "box":
-        stages = (Stage(horizon=10, updates=many(1500), batch=64),)
+        stages = (Stage(horizon=10, updates=many(1500), batch=64, look=50),)
         model = ModelOptions(place=world.place, corrections=("friction",), force=False)
-        return FitOptions(model=model, stages=stages, lag=False, seed=seed, chunk=50)
+        return FitOptions(model=model, stages=stages, lag=False, seed=seed)
     stages = (
-        Stage(horizon=1, updates=many(2000), batch=256),
-        Stage(horizon=8, updates=many(400), batch=32, learning_rate=1e-3),
+        Stage(horizon=0, updates=many(20_000), batch=512, look=2000),
+        Stage(horizon=8, updates=many(300), batch=32, learning_rate=1e-3),
     )
     return FitOptions(model=ModelOptions(), stages=stages, lag=world.name == "pendulum", memory_s=MEMORY_S, seed=seed)
 

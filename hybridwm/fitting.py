@@ -28,7 +28,10 @@ from hybridwm.training import Batch, Progress, Stage, Training, batch_of, take, 
 from hybridwm.unknowns import Unknown
 
 Array = jax.Array
-STAGES = (Stage(horizon=1, updates=3000, batch=512), Stage(horizon=8, updates=600, batch=128, learning_rate=1e-3))
+STAGES = (
+    Stage(horizon=0, updates=10_000, batch=512, look=1000),
+    Stage(horizon=8, updates=400, batch=64, learning_rate=1e-3),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +52,6 @@ class FitOptions:
     validation: float = 0.15
     """Share of the episodes kept for that."""
     seed: int = 0
-    chunk: int = 100
-    """Updates between two looks at the validation error."""
 
 
 def stages(effort: float = 1.0) -> tuple[Stage, ...]:
@@ -185,7 +186,7 @@ def _learned(
 
     now = begun = _resumed(log, training.begin(model, params, options.stages))
     for now, progress in training.train(
-        model, params, options.stages, train_set, score, seed=options.seed, past=past, chunk=options.chunk, resume=begun
+        model, params, options.stages, train_set, score, seed=options.seed, past=past, resume=begun
     ):
         watch("residual", progress)
         if log is not None:

@@ -21,7 +21,7 @@ from jax import lax
 from hybridwm import events, motors
 from hybridwm.events import EventMemory, EventParams
 from hybridwm.features import Features
-from hybridwm.residual import Residual, ResidualParams, disagreement, into_world, normalised
+from hybridwm.residual import Correction, Residual, ResidualParams, disagreement, into_world, normalised
 from hybridwm.trust import TrustParams, trust
 from physics.types import Engine, Info, State
 
@@ -118,7 +118,8 @@ class WorldModel(NamedTuple):
     init: Callable[..., WorldState]
     """init(params, qpos, qvel, *, intact, past [D', nu, W], key, member)."""
     step: Callable[..., tuple[WorldState, StepInfo]]
-    """step(params, state, ctrl, *, forced=None, grouped=False); grouped: the worlds in M groups, each with its own member."""
+    """step(params, state, ctrl, *, forced=None, grouped=False); grouped: the worlds in M groups, each with its own
+    member; correction: this one in place of the residual's."""
     rollout: Callable[..., tuple[WorldState, Any]]
     """rollout(params, state, ctrls [H, nu, W], *, forced=None, output=None)."""
     features: Callable[..., Array]
@@ -145,10 +146,11 @@ def world_model(
         return _start(engine, options, spec, params, qpos, qvel, intact, past, key, member)
 
     def step(
-        params: WorldParams, state: WorldState, ctrl: Any, *, forced: Any = None, grouped: bool = False
-    ) -> tuple[WorldState, StepInfo]:
+        params: WorldParams, state: WorldState, ctrl: Any, *, forced: Any = None, grouped: bool = False,
+        correction: Correction | None = None,
+    ) -> tuple[WorldState, StepInfo]:  # fmt: skip
         ctrl = jnp.asarray(ctrl, state.qpos.dtype)
-        return _step(engine, residual, spec, dt, params, state, ctrl, forced, grouped)
+        return _step(engine, residual, spec, dt, params, state, ctrl, forced, grouped, correction)
 
     def rollout(
         params: WorldParams, state: WorldState, ctrls: Any, *,
@@ -202,13 +204,13 @@ def body_of(state: WorldState) -> State:
 
 def _step(
     engine: Engine, residual: Residual, spec: events.EventSpec, dt: float,
-    params: WorldParams, state: WorldState, ctrl: Array, forced: Any, grouped: bool,
+    params: WorldParams, state: WorldState, ctrl: Array, forced: Any, grouped: bool, correction: Correction | None,
 ) -> tuple[WorldState, StepInfo]:  # fmt: skip
     past, arrived, lagged = _arrived(params, state, ctrl, dt)
     theta = engine.prepare(params.theta)
     if state.events is not None and spec.declared:
         theta = theta._replace(params=events.jump(spec, theta.params, state.events))
-    force, theta, believed, spread = _learned(residual, params, state, arrived, lagged, theta, grouped)
+    force, theta, believed, spread = _learned(residual, params, state, arrived, lagged, theta, grouped, correction)
     body, info = engine.step(theta, body_of(state), arrived, force=force)
     memory, chance, fired = _watched(spec, params, theta.params, state, info, arrived, dt, forced)
     intact = body.intact * (1 - fired[: body.intact.shape[0]]) if spec.names else body.intact
@@ -227,10 +229,16 @@ def _arrived(params: WorldParams, state: WorldState, ctrl: Array, dt: float) -> 
 
 
 def _learned(
-    residual: Residual, params: WorldParams, state: WorldState, ctrl: Array, motor: Array, theta: Any, grouped: bool
-) -> Any:
+    residual: Residual, params: WorldParams, state: WorldState, ctrl: Array, motor: Array, theta: Any, grouped: bool,
+    correction: Correction | None,
+) -> Any:  # fmt: skip
     """(g w or None, θ', g, spread)."""
     calm = jnp.zeros_like(state.time)
+    if correction is not None:
+        theta = (
+            theta._replace(params=residual.corrected(theta.params, correction.factor)) if residual.targets else theta
+        )
+        return into_world(residual.features, state.qpos, correction.force), theta, calm + 1, calm
     if params.residual is None:
         return None, theta, calm, calm
     raw = residual.features(state.qpos, state.qvel, ctrl, motor, state.act)

@@ -1,4 +1,5 @@
-"""How the residual is learned: through the engine, first one step at a time, then over windows that grow.
+"""How the residual is learned: first on the engine's linear answer to it (response.py), then through the engine itself, over
+windows that grow.
 
     e_k = (x̂_k − x_k) / σ_k                    σ_k: what the identified physics misses at step k, per dof, in pose and velocity
     L   = mean √(1 + e²) − 1                    over steps, dofs, windows: a square near zero, a modulus for what chaos took
@@ -21,6 +22,7 @@ from jax.sharding import AxisType, Mesh, PartitionSpec
 from hybridwm import tangent
 from hybridwm.model import WorldModel, WorldParams
 from hybridwm.recordings import Dataset, Windows, windows
+from hybridwm.response import Response, respond, unexplained
 from physics.rollout import gradient_options
 
 Array = jax.Array
@@ -28,12 +30,14 @@ Array = jax.Array
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Windows of `horizon` steps, `batch` of them per update and member, `updates` updates."""
+    """Windows of `horizon` rows (0: the linear answer of single rows), `batch` of them per update and member."""
 
     horizon: int
     updates: int
     batch: int = 256
     learning_rate: float = 3e-3
+    look: int = 100
+    """Updates between two looks at the validation error."""
 
 
 class Batch(NamedTuple):
@@ -81,23 +85,34 @@ def misses(model: WorldModel, params: WorldParams, given: Batch, *, grouped: boo
 
 
 def physics_misses(model: WorldModel, params: WorldParams, given: Batch) -> Array:
-    """σ [H, 2 nv]: what the physics alone misses in half of the windows, floored so that nothing exact weighs for ever."""
-    errors = jnp.abs(_misses(model)(params._replace(residual=None), given))
-    size = jnp.maximum(jnp.median(errors, -1), 0.3 * jnp.sqrt(jnp.mean(jnp.square(errors), -1)))
-    pose, speed = jnp.split(size, 2, -1)
-    floor = lambda x: jnp.maximum(x, 0.02 * jnp.max(x, -1, keepdims=True) + 1e-9)  # noqa: E731
-    return jnp.concatenate([floor(pose), floor(speed)], -1)
+    """σ [H, 2 nv] of the physics alone."""
+    pose, speed = jnp.split(_usual(_misses(model)(params._replace(residual=None), given)), 2, -1)
+    return jnp.concatenate([_floored(pose), _floored(speed)], -1)
+
+
+def _usual(errors: Array) -> Array:
+    """σ: what is missed in half of the windows, or a third of the root mean square where mostly nothing happens."""
+    errors = jnp.abs(errors)
+    return jnp.maximum(jnp.median(errors, -1), 0.3 * jnp.sqrt(jnp.mean(jnp.square(errors), -1)))
+
+
+def _floored(size: Array) -> Array:
+    """Nothing exact may weigh for ever."""
+    return jnp.maximum(size, 0.02 * jnp.max(size, -1, keepdims=True) + 1e-9)
 
 
 def _misses(model: WorldModel) -> Callable[..., Array]:
     return jax.jit(partial(misses, model))
 
 
-def loss(model: WorldModel, weights: Any, params: WorldParams, size: Array, given: Batch) -> Array:
+def loss(model: WorldModel, weights: Any, params: WorldParams, size: Array, given: Batch | Response) -> Array:
     """L of the residual's weights on windows in M groups."""
     assert params.residual is not None
-    trained = params._replace(residual=params.residual._replace(weights=weights), trust=None)
-    e = misses(model, trained, given, grouped=True) / size[..., None]
+    residual = params.residual._replace(weights=weights)
+    if isinstance(given, Response):
+        e = unexplained(model, residual, given) / size[..., None]
+    else:
+        e = misses(model, params._replace(residual=residual, trust=None), given, grouped=True) / size[..., None]
     return jnp.mean(jnp.sqrt(1 + jnp.square(e)) - 1)
 
 
@@ -159,18 +174,18 @@ def updater(model: WorldModel, stage: Stage) -> Callable[..., Any]:
     mesh = Mesh(devices, ("worlds",), axis_types=(AxisType.Auto,))
     share = max(stage.batch // devices.size, 1)
 
-    def gradient(weights: Any, params: WorldParams, size: Array, given: Batch) -> Any:
+    def gradient(weights: Any, params: WorldParams, size: Array, given: Any) -> Any:
         value, slope = jax.value_and_grad(partial(loss, model))(weights, params, size, given)
         return jax.lax.pmean((value, slope), "worlds")
 
-    spec = PartitionSpec(None, None, "worlds")
-    batch_spec = Batch(spec, spec, spec, PartitionSpec(None, "worlds"), spec)
+    flat, deep = PartitionSpec(None, "worlds"), PartitionSpec(None, None, "worlds")
+    batch_spec = Batch(deep, deep, deep, flat, deep) if stage.horizon else Response(flat, flat, deep)
     whole = PartitionSpec()
     split_gradient = jax.shard_map(
         gradient, mesh=mesh, in_specs=(whole, whole, whole, batch_spec), out_specs=whole, check_vma=False
     )
 
-    def one(carry: Any, key: Array, params: WorldParams, size: Array, data: Batch, owned: Array) -> Any:
+    def one(carry: Any, key: Array, params: WorldParams, size: Array, data: Any, owned: Array) -> Any:
         weights, memory = carry
         drawn = jax.random.randint(key, (devices.size, members, share), 0, owned.shape[1])
         index = jnp.take_along_axis(owned[None], drawn, 2).reshape(-1)
@@ -179,7 +194,7 @@ def updater(model: WorldModel, stage: Stage) -> Callable[..., Any]:
         return (optax.apply_updates(weights, step), memory), value
 
     def run(
-        key: Array, weights: Any, memory: Any, params: WorldParams, size: Array, data: Batch, owned: Array, count: int
+        key: Array, weights: Any, memory: Any, params: WorldParams, size: Array, data: Any, owned: Array, count: int
     ) -> Any:
         keys = jax.random.split(key, count)
         (weights, memory), values = jax.lax.scan(
@@ -214,7 +229,7 @@ class Progress(NamedTuple):
 
 def train(
     model: WorldModel, params: WorldParams, stages: tuple[Stage, ...], training: Dataset, score: Callable[[Any], float], *,
-    seed: int, past: int = 0, chunk: int = 100, most: int = 100_000, resume: Training | None = None,
+    seed: int, past: int = 0, most: int = 100_000, resume: Training | None = None,
 ) -> Iterator[tuple[Training, Progress]]:  # fmt: skip
     """Train the residual of `params`, chunk by chunk; each chunk's Training can be saved and given back as `resume`.
 
@@ -228,7 +243,7 @@ def train(
         cut, owned, size = _prepared(
             model, params, stage, training, past, most, jax.random.fold_in(key, 7 * number + 1)
         )
-        update = updater(model, stage)
+        update, chunk = updater(model, stage), stage.look
         for c in range(start, -(-stage.updates // chunk)):
             fresh = jax.random.fold_in(jax.random.fold_in(key, number), c)
             weights, memory, value = update(fresh, now.weights, now.optimiser, params, size, cut, owned, count=chunk)
@@ -247,11 +262,16 @@ def train(
 
 def _prepared(
     model: WorldModel, params: WorldParams, stage: Stage, training: Dataset, past: int, most: int, key: Array
-) -> tuple[Batch, Array, Array]:
-    cut = unbroken(windows(training, stage.horizon, stride=max(1, stage.horizon // 4), past=past))
+) -> tuple[Any, Array, Array]:
+    """The windows of a stage, which of them each member sees, and σ."""
+    length = max(stage.horizon, 1)
+    cut = unbroken(windows(training, length, stride=max(1, length // 4), past=past))
     keep = np.sort(np.asarray(jax.random.permutation(key, len(cut.start)))[:most])
     cut = take(cut, keep)
     owned = ownership(key, model.options.members, np.asarray(cut.episode))
     data = jax.tree.map(jnp.asarray, batch_of(cut, training.substeps))
+    if not stage.horizon:
+        answer = respond(model, params, data)
+        return answer, owned, _floored(_usual(answer.missed))
     few = jax.tree.map(lambda x: x[..., :: max(1, x.shape[-1] // 1024)], data)
     return data, owned, physics_misses(model, params, few)

@@ -26,7 +26,7 @@ STAGES = (
     Stage(horizon=4, updates=20, batch=16, learning_rate=3e-3),
 )
 OPTIONS = FitOptions(
-    model=ModelOptions(hidden=(16,), members=2), stages=STAGES, lag=False, validate_s=0.5, validation=0.25, chunk=20
+    model=ModelOptions(hidden=(16,), members=2), stages=STAGES, lag=False, validate_s=0.5, validation=0.25
 )
 
 
