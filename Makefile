@@ -16,7 +16,7 @@ demo: venv
 	$(BIN)/hybridwm run fidelity --quick --out runs/fidelity
 
 test: venv
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile
 
 test-all: venv
 	$(BIN)/python -m pytest
