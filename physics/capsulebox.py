@@ -53,7 +53,7 @@ def capsule_box(
 
     def ball(_: None, along: Array) -> tuple[None, Any]:
         here = ln.vadd(centre, ln.scale(along, half))
-        distance, point, normal = _ball_box(here, radius, size2)
+        distance, point, normal = ball_box(here, radius, size2)
         return None, (distance, ln.vadd(pos2, ln.matvec(rot2, point)), ln.matvec(rot2, normal))
 
     along = jnp.stack([near.along, near.along + second])
@@ -193,7 +193,7 @@ def _edge_first(index: Array, v: Sequence[Lane]) -> Any:
     return _at(index, v), jnp.where(index == 0, v[1], v[0]), jnp.where(index == 2, v[1], v[2])
 
 
-def _ball_box(centre: Vec, radius: Lane, size: Vec) -> tuple[Array, Vec, Vec]:
+def ball_box(centre: Vec, radius: Lane, size: Vec) -> tuple[Array, Vec, Vec]:
     """Distance, contact point, normal (from the ball) in the box's frame; from inside, through the nearest face."""
     nearest = [jnp.clip(c, -s, s) for c, s in zip(centre, size, strict=True)]
     outer, gap = ln.unit(ln.vsub(nearest, centre), (1.0, 0.0, 0.0))

@@ -1,8 +1,8 @@
 """Narrow phase: the contacts between two geoms, as MuJoCo C finds them, on lanes.
 
 A contact is (distance, midpoint, frame); the normal points from the first geom to the second. Each pair of kinds fills a fixed
-number of slots: a sphere 1, a capsule on a plane 2, a box on a plane 4, two boxes 8. A slot whose distance is beyond the margin
-makes no constraint.
+number of slots: a sphere 1, a capsule on anything long or flat 2, a box on a plane 4, two boxes 8. A slot whose distance is
+beyond the margin makes no constraint.
 
 A box on a plane: of two opposite corners at most one faces the plane, so four slots hold every corner MuJoCo keeps.
 """
@@ -15,14 +15,15 @@ import jax.numpy as jnp
 import mujoco
 
 from physics import lanes as ln
-from physics.boxbox import Manifold, box_box
-from physics.capsulebox import capsule_box
+from physics.boxbox import IDLE, Manifold, box_box
+from physics.capsulebox import ball_box, capsule_box
 from physics.lanes import Lane, Mat, Vec
 
 PLANE, SPHERE, CAPSULE, BOX = (
     int(getattr(mujoco.mjtGeom, f"mjGEOM_{k}")) for k in ("PLANE", "SPHERE", "CAPSULE", "BOX")
 )
 X: Vec = (1.0, 0.0, 0.0)
+_PARALLEL = 1e-8  # sin² of the angle below which MuJoCo takes two capsules as parallel
 
 
 class Geom(NamedTuple):
@@ -117,41 +118,37 @@ def sphere_capsule(ball: Geom, capsule: Geom, margin: float) -> list[Contact]:
 
 
 def capsule_capsule(one: Geom, two: Geom, margin: float) -> list[Contact]:
-    """Closest points of the two axes; exactly parallel axes touch in one point here, in two in MuJoCo."""
-    a, b, len1, len2 = ln.column(one.rot, 2), ln.column(two.rot, 2), one.size[1], two.size[1]
-    apart = ln.vsub(one.pos, two.pos)
-    cosine, u, v = ln.dot(a, b), -ln.dot(a, apart), ln.dot(b, apart)
-    det = 1.0 - cosine * cosine
-    skew = det > 1e-9
-    x1 = jnp.where(skew, (u + cosine * v) / jnp.where(skew, det, 1.0), 0.0)
-    x1 = jnp.clip(x1, -len1, len1)
-    x2 = v + cosine * x1
-    x1 = jnp.where(jnp.abs(x2) > len2, jnp.clip(u + cosine * jnp.clip(x2, -len2, len2), -len1, len1), x1)
-    x2 = jnp.clip(x2, -len2, len2)
-    return [_balls(ln.vadd(one.pos, ln.scale(x1, a)), one.size[0], ln.vadd(two.pos, ln.scale(x2, b)), two.size[0])]
+    """At the closest points p₁ + x a, p₂ + y b of the two axes; where these are parallel, at both ends of what they share."""
+    a, b = (ln.scale(g.size[1], ln.column(g.rot, 2)) for g in (one, two))
+    apart, across = ln.vsub(one.pos, two.pos), ln.cross(a, b)
+    aa, ab, bb, u, v = ln.dot(a, a), ln.dot(a, b), ln.dot(b, b), -ln.dot(a, apart), ln.dot(b, apart)
+    squared = ln.dot(across, across)
+    skew = squared >= _PARALLEL * aa * bb
+    x = jnp.clip(ln.dot(ln.cross(b, apart), across) / jnp.where(skew, squared, 1.0), -1.0, 1.0)
+    y = jnp.clip((v + ab * x) / bb, -1.0, 1.0)
+    x = jnp.clip((u + ab * y) / aa, -1.0, 1.0)
+    ends = [_end(jnp.where(ab > 0, side, -side), aa, ab, bb, u, v) for side in (-1.0, 1.0)]
+    points = ((jnp.where(skew, x, ends[0][0]), jnp.where(skew, y, ends[0][1])), ends[1])
+    first, second = (
+        _balls(ln.vadd(one.pos, ln.scale(x, a)), one.size[0], ln.vadd(two.pos, ln.scale(y, b)), two.size[0])
+        for x, y in points
+    )
+    return [first, second._replace(distance=jnp.where(skew, IDLE, second.distance))]
+
+
+def _end(y: Lane, aa: Lane, ab: Lane, bb: Lane, u: Lane, v: Lane) -> tuple[Lane, Lane]:
+    """x, y of the end y = ±1 of the second axis and the point of the first beside it; of the first's own end if beyond."""
+    x = (u + ab * y) / aa
+    end = jnp.clip(x, -1.0, 1.0)
+    return end, jnp.where(jnp.abs(x) > 1, jnp.clip((v + ab * end) / bb, -1.0, 1.0), y)
 
 
 def sphere_box(ball: Geom, box: Geom, margin: float) -> list[Contact]:
     """Outside: towards the nearest point of the box. Inside: out through the nearest face."""
-    center = ln.matvec(ln.transpose(box.rot), ln.vsub(ball.pos, box.pos))
-    radius = ball.size[0]
-    nearest = tuple(jnp.clip(c, -s, s) for c, s in zip(center, box.size, strict=True))
-    outward, gap = ln.unit(ln.vsub(nearest, center), X)
-    inside = gap <= 1e-15
-    depths = tuple(s - jnp.abs(c) for c, s in zip(center, box.size, strict=True))
-    face = jnp.minimum(depths[0], jnp.minimum(depths[1], depths[2]))
-    pick = (
-        depths[0] <= face,
-        (depths[1] <= face) & (depths[0] > face),
-        (depths[2] < depths[0]) & (depths[2] < depths[1]),
-    )
-    inward = tuple(jnp.where(p, jnp.where(c >= 0, -1.0, 1.0), 0.0) for p, c in zip(pick, center, strict=True))
-    normal = tuple(jnp.where(inside, i, o) for i, o in zip(inward, outward, strict=True))
-    distance = jnp.where(inside, -face, gap) - radius
-    middle = jnp.where(inside, 0.5 * (radius - face), radius + 0.5 * distance)
-    local = ln.vadd(center, ln.scale(middle, normal))
+    centre = ln.matvec(ln.transpose(box.rot), ln.vsub(ball.pos, box.pos))
+    distance, point, normal = ball_box(centre, ball.size[0], box.size)
     world = ln.matvec(box.rot, normal)
-    return [Contact(distance, ln.vadd(box.pos, ln.matvec(box.rot, local)), frame_of(world))]
+    return [Contact(distance, ln.vadd(box.pos, ln.matvec(box.rot, point)), frame_of(world))]
 
 
 Collide = Callable[[Geom, Geom, float], list[Contact]]
@@ -185,7 +182,7 @@ SLOTS: dict[tuple[int, int], int] = {
     (SPHERE, SPHERE): 1,
     (SPHERE, CAPSULE): 1,
     (SPHERE, BOX): 1,
-    (CAPSULE, CAPSULE): 1,
+    (CAPSULE, CAPSULE): 2,
     (CAPSULE, BOX): 2,
     (BOX, BOX): 8,
 }

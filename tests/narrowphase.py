@@ -5,20 +5,21 @@ import numpy as np
 
 
 class Pair:
-    """Two free geoms in MuJoCo C: where it sees them, and the contacts it finds."""
+    """Two free geoms (a plane is fixed) in MuJoCo C: where it sees them, and the contacts it finds."""
 
     def __init__(self, geom1, geom2, margin=0.0):
-        body = "<body><freejoint/><geom {} margin='{}' mass='1'/></body>"
-        bodies = "".join(body.format(geom, margin / 2) for geom in (geom1, geom2))
+        body = "<body>{}<geom {} margin='{}' mass='1'/></body>"
+        geoms = [("" if "plane" in geom else "<freejoint/>", geom) for geom in (geom1, geom2)]
+        bodies = "".join(body.format(*geom, margin / 2) for geom in geoms)
         self.model = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{bodies}</worldbody></mujoco>")
         self.data = mujoco.MjData(self.model)
 
-    def collide(self, qpos):
-        """Poses pos [2, 3], rot [2, 3, 3], and the contacts (distance, position, normal)."""
+    def collide(self, qpos, axes=1):
+        """Poses pos [2, 3], rot [2, 3, 3], and the contacts (distance, position, normal and further axes of the frame)."""
         self.data.qpos[:] = qpos
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_collision(self.model, self.data)
-        contacts = [np.r_[c.dist, c.pos, c.frame[:3]] for c in self.data.contact[: self.data.ncon]]
+        contacts = [np.r_[c.dist, c.pos, c.frame[: 3 * axes]] for c in self.data.contact[: self.data.ncon]]
         return self.data.geom_xpos.copy(), self.data.geom_xmat.reshape(2, 3, 3).copy(), contacts
 
 
