@@ -145,14 +145,14 @@ def advance(
     params: HazardParams, wear: Wear, felt: Array, dt: float, *, limits: Any = None, context: Array | None = None
 ) -> tuple[Wear, Array]:
     """One step under felt [N, I, W]: (what is remembered, Λ [N, W])."""
-    load = shares(params, felt, limits) if context is None else _relative(params, felt)
+    load = shares(params, felt, limits) if context is None else relative(params, felt)
     filtered = load + (wear.filtered - load) * beside(keep(params, dt), load, 2)
     z = judge(params, wear.filtered, filtered, context, dt)
     wear = Wear(filtered, jnp.maximum(wear.worst, z), wear.damage + dt * harm(params, z))
     return wear, jax.nn.softplus(score(params, wear.worst, wear.damage))
 
 
-def _relative(params: HazardParams, felt: Array) -> Array:
+def relative(params: HazardParams, felt: Array) -> Array:
     """Features over their limits [N, K, W]."""
     return felt / beside(params.reference, felt, 2) * jnp.exp(-beside(params.strength[:, 0], felt, 2))
 
