@@ -46,7 +46,7 @@ def _blind(part: np.ndarray, v: np.ndarray, places: Sequence[Place], left: float
     if len(part) == 1:
         return f"{places[part[0]].label}: not identifiable from this data ({tail})"
     if len(part) == 2:
-        return f"{_pair(*part.tolist(), bool(np.prod(v[part]) > 0), places)} ({tail})"
+        return f"{_pair(int(part[0]), int(part[1]), bool(np.prod(v[part]) > 0), places)} ({tail})"
     words = [f"{places[i].label} {'up' if v[i] * v[part[0]] > 0 else 'down'}" for i in part]
     return f"{', '.join(words)}, all together: not identifiable from this data ({tail})"
 

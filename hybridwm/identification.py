@@ -209,7 +209,8 @@ class _Fit:
         cuts, belief = range(0, self.count, width), _belief(r)
         parts = [_reduced(p, *(x[..., i : i + width] for x in (r, change, belief, damping))) for i in cuts]
         data, slope, scatter, starts, follow = zip(*parts, strict=True)
-        return Sums(sum(data), sum(slope), sum(scatter), np.concatenate(starts, -1), np.concatenate(follow, -1))
+        total = lambda xs: np.sum(np.stack(xs), 0)  # noqa: E731
+        return Sums(total(data), total(slope), total(scatter), np.concatenate(starts, -1), np.concatenate(follow, -1))
 
     def costs(self, at: "Look", sigma: np.ndarray, belief: np.ndarray) -> np.ndarray:
         """½ Σ κ |r|² of each window [W]; infinite where the prediction is not finite."""
