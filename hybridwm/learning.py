@@ -4,6 +4,7 @@ in distribution   validation episodes, windows of a second         shifted   the
                                                                               middle of the training features
 """
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,7 +89,7 @@ def watching(console: Console) -> tuple[Progress, Callable[..., None]]:
 
     def told(stage: str, now: Any) -> None:
         if now is None:
-            progress.update(line, description=stage, completed=0.0)
+            progress.update(line, description=stage)
             return
         words = f"{stage} {now.stage + 1}/{now.stages}  loss {now.loss:.3g}  error / physics {now.error:.3f} (best {now.best:.3f})"
         progress.update(line, description=words, completed=now.done)
@@ -99,12 +100,14 @@ def watching(console: Console) -> tuple[Progress, Callable[..., None]]:
 def execute(scene: str, data: Path, out: Path, options: FitOptions) -> int:
     """Read, fit, show, save. An interrupted fit in the same folder goes on where it was."""
     from hybridwm.checkpoint import TrainingLog, save_model
+    from hybridwm.encoding import encoded
 
     console = Console(highlight=False)
     dataset = read_recordings(data, physics.load_scene(scene))
     progress, told = watching(console)
     with progress:
-        fitted = fit(dataset, options, watch=told, log=TrainingLog(out / "training"))
+        about = {"scene": dataset.scene.digest, "data": digest(dataset), "options": encoded(options)[0]}
+        fitted = fit(dataset, options, watch=told, log=TrainingLog(out / "training", about))
     if fitted.identified:
         console.print("\n".join(fitted.identified.report))
     rows = table_of(fitted, dataset, options)
@@ -115,3 +118,12 @@ def execute(scene: str, data: Path, out: Path, options: FitOptions) -> int:
     save_model(out / "model", fitted, options)
     console.print(f"model: {out / 'model'}")
     return 0
+
+
+def digest(dataset: Dataset) -> str:
+    """What the recordings hold, as a number: an interrupted fit must go on with the same."""
+    sum_ = hashlib.sha256()
+    for recording in dataset.recordings:
+        for array in recording[1:]:
+            sum_.update(np.ascontiguousarray(array).tobytes())
+    return sum_.hexdigest()
