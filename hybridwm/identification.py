@@ -94,8 +94,9 @@ def identify(
     """Fit the unknowns to windows of logs.
 
     model: an Engine or a WorldModel; `params` are its parameters (an engine's nominal θ if none). every: engine steps to one row
-    of the logs. noise_std [2 nv]: σ, estimated if none. free_starts: the first states are as noisy as the rest and are found too;
-    False takes them as they are. chunk: windows at a time. jacobian: forward, differences, or auto: forward unless it is wrong.
+    of the logs. noise_std [2 nv]: σ; estimated if none, or where it is nan; numbers with σ = inf are not looked at. free_starts:
+    the first states are as noisy as the rest and are found too; False takes them as they are. chunk: windows at a time. jacobian:
+    forward, differences, or auto: forward unless it is wrong.
     """
     if jacobian not in ("auto", "forward", "differences"):
         raise ValueError(f"jacobian is {jacobian!r}; allowed are auto, forward and differences")
@@ -227,7 +228,8 @@ class _Fit:
 
 def _belief(r: np.ndarray) -> np.ndarray:
     """κ [H+1, 1, W] of whitened errors [H+1, n, W]."""
-    worst = np.maximum.accumulate(np.sqrt(np.mean(np.square(r), 1, keepdims=True)), 0)
+    seen = max(int(np.any(r, (0, 2)).sum()), 1)  # numbers of a row that are looked at
+    worst = np.maximum.accumulate(np.sqrt(np.sum(np.square(r), 1, keepdims=True) / seen), 0)
     return np.square(SURPRISE / np.maximum(worst, SURPRISE))
 
 
@@ -241,7 +243,7 @@ def _reduced(p: int, r: np.ndarray, change: np.ndarray, belief: np.ndarray, damp
     if directions == p:
         none = np.zeros((0, windows))
         return block.sum(0), slope.sum(0), slope.T @ slope, none, np.zeros((0, p, windows))
-    inside, mixed = block[:, p:, p:], block[:, :p, p:]
+    inside, mixed = block[:, p:, p:] + 1e-9 * np.eye(directions - p), block[:, :p, p:]
     solve = lambda c: np.linalg.solve(c, np.concatenate([mixed.swapaxes(1, 2), slope[:, p:, None]], -1))  # noqa: E731
     solved, step = solve(inside), solve(inside * (1 + damping[:, None, None] * np.eye(directions - p)))
     settled = 1 / (1 + damping[:, None])
@@ -257,7 +259,7 @@ def _sizes(model: Any, windows: Windows) -> np.ndarray:
     return np.maximum(size, 0.1 * size.max(1, keepdims=True) + 1e-9).ravel()
 
 
-def _spread(fit: _Fit, at: Look, fitted: bool) -> np.ndarray:
+def _spread(fit: _Fit, at: Look, given: Any, fitted: bool) -> np.ndarray:
     """σ [n]: root mean square of the errors clipped at _CLIP σ, not below what rounding makes."""
     rows = at.errors if fitted else at.errors[1:]
     squares = np.square(rows)
@@ -265,7 +267,9 @@ def _spread(fit: _Fit, at: Look, fitted: bool) -> np.ndarray:
     variance = np.mean(squares, (0, 2)) + least
     for _ in range(50):
         variance = np.mean(np.minimum(squares, _CLIP**2 * variance[:, None]), (0, 2)) / _CLIPPED + least
-    return np.sqrt(variance * len(rows) / max(len(rows) - fitted, 1))  # each window's start took one row
+    found = np.sqrt(variance * len(rows) / max(len(rows) - fitted, 1))  # each window's start took one row
+    known = np.full(fit.numbers, np.nan) if given is None else np.asarray(given, float)
+    return np.where(np.isnan(known), found, known)
 
 
 def _search(fit: _Fit, noise_std: Any, iterations: int, check: bool) -> Identified:
@@ -276,7 +280,7 @@ def _search(fit: _Fit, noise_std: Any, iterations: int, check: bool) -> Identifi
         raise ValueError("the rollout from the nominal values is not finite: start from parameters that simulate")
     damping, history, warnings = Damping(1e-3, None), [], []
     for _ in range(iterations):
-        sigma = _spread(fit, at, damping.y is not None) if noise_std is None else np.asarray(noise_std, float)
+        sigma = _spread(fit, at, noise_std, damping.y is not None)
         found, damping, cost = _descend(fit, at, sigma, damping, (low, high))
         history.append({"cost": cost, "damping": damping.z} | _values(fit, at.z))
         covariance = _posterior(fit, fit.sums(at, sigma, damping.y))
@@ -377,7 +381,7 @@ def _values(fit: _Fit, z: np.ndarray) -> dict[str, float]:
 
 
 def _told(fit: _Fit, at: Look, damping: "Damping", history: Any, warnings: list[str], noise_std: Any) -> Identified:
-    sigma = _spread(fit, at, damping.y is not None) if noise_std is None else np.asarray(noise_std, float)
+    sigma = _spread(fit, at, noise_std, damping.y is not None)
     sums = fit.sums(at, sigma, damping.y)
     covariance, both = _posterior(fit, sums), list(zip(fit.places, at.z, strict=True))
     std = np.sqrt(np.diag(covariance))
