@@ -18,10 +18,19 @@ if TYPE_CHECKING:
     from hybridwm.certificate import certify as certify
     from hybridwm.certificate import certify_controls as certify_controls
     from hybridwm.certificate import witness as witness
+    from hybridwm.checkpoint import Saved as Saved
+    from hybridwm.checkpoint import TrainingLog as TrainingLog
+    from hybridwm.checkpoint import load_model as load_model
+    from hybridwm.checkpoint import load_saved as load_saved
+    from hybridwm.checkpoint import save_model as save_model
     from hybridwm.closed_loop import Drive as Drive
     from hybridwm.closed_loop import drive as drive
     from hybridwm.closed_loop import driver as driver
     from hybridwm.collecting import collect as collect
+    from hybridwm.evaluation import Prediction as Prediction
+    from hybridwm.evaluation import Subject as Subject
+    from hybridwm.evaluation import paired_ratio as paired_ratio
+    from hybridwm.evaluation import predict as predict
     from hybridwm.events import Event as Event
     from hybridwm.events import EventMemory as EventMemory
     from hybridwm.events import EventParams as EventParams
@@ -52,6 +61,7 @@ if TYPE_CHECKING:
     from hybridwm.recordings import windows as windows
     from hybridwm.setting import Setting as Setting
     from hybridwm.setting import build_task as build_task
+    from hybridwm.survival import learn_events as learn_events
     from hybridwm.task import Task as Task
     from hybridwm.task import load_task as load_task
     from hybridwm.task import shipped_tasks as shipped_tasks
@@ -133,7 +143,10 @@ if TYPE_CHECKING:
     from planners import worst as worst
 
 _HOMES = {
+    "hybridwm.survival": ("learn_events",),
+    "hybridwm.evaluation": ("Prediction", "Subject", "paired_ratio", "predict"),
     "hybridwm.certificate": ("Certificate", "certify", "certify_controls", "witness"),
+    "hybridwm.checkpoint": ("Saved", "TrainingLog", "load_model", "load_saved", "save_model"),
     "hybridwm.closed_loop": ("Drive", "drive", "driver"),
     "hybridwm.physics_model": ("PlanModel", "nominal_model"),
     "hybridwm.plan": ("PlannedTask", "plan_task"),
