@@ -6,6 +6,7 @@ Worlds stand last, so that each layer is one product [out, in] [in, W]. The stra
 features without asking the layers for it. A and the last layer begin at zero: so does y.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -35,7 +36,7 @@ class Network(nnx.Module):
 
     def __init__(self, inputs: int, hidden: tuple[int, ...], outputs: int, *, rngs: nnx.Rngs) -> None:
         sizes = (inputs, *hidden)
-        self.layers = nnx.List([Layer(a, b, rngs=rngs) for a, b in zip(sizes[:-1], sizes[1:], strict=True)])
+        self.layers = nnx.List([Layer(a, b, rngs=rngs) for a, b in pairwise(sizes)])
         self.last = Layer(sizes[-1], outputs, rngs=rngs, zero=True)
         self.straight = nnx.Param(jnp.zeros((outputs, inputs)))
 
