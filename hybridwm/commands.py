@@ -152,6 +152,41 @@ class Import:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Eval:
+    """Judge a fitted model on logs, beside the physics that it is made of: error against horizon, shares, events."""
+
+    scene: str
+    """An MJCF file or the name of a shipped scene."""
+    data: Path
+    """Folder of recordings that the model was not fitted to."""
+    model: Path
+    """Folder of the fitted model."""
+    out: Path
+    """Folder for results.json, table.md and figures."""
+    window_s: float = 1.0
+    """Seconds that the models look ahead."""
+    most: int = 512
+    """Windows at most."""
+    x64: bool = False
+    """Compute in float64 (also: HYBRIDWM_X64=1)."""
+
+    def __post_init__(self) -> None:
+        if not self.window_s > 0 or self.most < 1:
+            raise ValueError(f"--window-s is {self.window_s}, --most is {self.most}: give more than 0 and at least 1")
+
+    def run(self) -> None:
+        """Judge and write."""
+        from hybridwm import runtime, versions
+
+        versions.require_engines()
+        runtime.prepare(x64=self.x64)
+        from hybridwm import judging
+
+        asked = judging.Judgement(window_s=self.window_s, most=self.most)
+        judging.execute(self.scene, self.data, self.model, self.out, asked)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Inspect:
     """Say what a scene holds, whether the engine honours all of it, and what a step costs on this machine."""
 
@@ -216,6 +251,7 @@ COMMANDS = {
     "claims": Claims,
     "collect": Collect,
     "doctor": Doctor,
+    "eval": Eval,
     "fit": Fit,
     "import": Import,
     "inspect": Inspect,

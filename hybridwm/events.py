@@ -30,7 +30,7 @@ from physics.types import Info, Params, State
 
 Array = jax.Array
 FELT = ("tension", "compression", "shear", "torsion", "bending")
-_OF_FORCE = np.array([0, 0, 0, 1, 1])  # which of a bond's two strengths each compares with
+OF_FORCE = np.array([0, 0, 0, 1, 1])  # which of a bond's two strengths each compares with
 _SITE = 6  # MuJoCo's object type
 
 
@@ -150,7 +150,7 @@ def watch(
     params = EventParams(None, (None,) * len(spec.declared)) if params is None else params
     bonds, declared, used = memory.bonds, list[Wear](), list[Array]()
     if spec.scene.bonds:
-        limits = jnp.asarray(theta.bond_strength)[:, _OF_FORCE]
+        limits = jnp.asarray(theta.bond_strength)[:, OF_FORCE]
         learned = params.bonds or nominal_bonds(spec)
         bonds, total = hazard.advance(learned, bonds, felt(spec, before, info.bond_load), dt, limits=limits)
         used.append(total)

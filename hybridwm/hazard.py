@@ -158,7 +158,12 @@ def relative(params: HazardParams, felt: Array) -> Array:
 
 
 def times(a: Array, x: Array) -> Array:
-    """[N, out, in] on [N, in, W]: [N, out, W], as a sum that fuses with its neighbours."""
+    """[N, out, in] on [N, in, W]: [N, out, W].
+
+    Over one axis of worlds a sum, which fuses with its neighbours; over two, as in training, a product, whose gradient is one too.
+    """
+    if x.ndim > 3:
+        return jnp.einsum("noi,nitr->notr", a, x)
     a = a.reshape(a.shape + (1,) * (x.ndim - 2))
     return sum((a[:, :, i] * x[:, None, i] for i in range(1, a.shape[2])), a[:, :, 0] * x[:, None, 0])
 

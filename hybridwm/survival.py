@@ -20,8 +20,12 @@ import numpy as np
 import optax
 from jax import lax
 
-from hybridwm import hazard
+from hybridwm import events, hazard
+from hybridwm.events import EventParams
 from hybridwm.hazard import HazardParams
+from hybridwm.loads import SLACK, Loads, replay
+from hybridwm.model import WorldModel, WorldParams
+from hybridwm.recordings import Dataset
 from physics.rollout import gradient_options
 
 Array = jax.Array
@@ -160,4 +164,50 @@ def calibrate(params: HazardParams, validation: Histories, dt: float, *, steps: 
         jax.jit(lambda x: minimise(cost, x, steps), compiler_options=gradient_options())(
             jnp.zeros((2, len(params.slope)))
         )
+    )
+
+
+def histories(given: Loads, limits: Array) -> Histories:
+    """The bonds' histories out of replayed loads; limits [nb, 5] by θ."""
+    happened = np.where(given.broke < 0, -1, given.broke < given.length).astype(int)
+    row, end = given.substeps, np.broadcast_to(given.length, given.broke.shape)
+    earliest = np.where(happened > 0, np.maximum(given.broke - SLACK * row, 0), 0)
+    latest = np.where(happened > 0, np.minimum(given.broke + (1 + SLACK) * row, end), end)
+    felt = jnp.asarray(np.moveaxis(given.bonds, 0, 2), float)
+    return Histories(felt, None, limits, jnp.asarray(earliest), jnp.asarray(latest), jnp.asarray(happened))
+
+
+def learn_events(
+    model: WorldModel, params: WorldParams, training: Dataset, validation: Dataset, *, seed: int = 0, past: int = 0,
+    starts: int = 2, steps: int = 100,
+) -> WorldParams:  # fmt: skip
+    """`params` with hazards of the bonds, fitted to when they broke; as they were where no bond ever broke.
+
+    Fitted along short rollouts that keep near the log, calibrated along rollouts of a second, as predictions are.
+    """
+    engine_dt = float(model.engine.scene.model.opt.timestep)
+    limits = jnp.asarray(params.theta.bond_strength, float)[:, events.OF_FORCE]
+    ask = partial(replay, model, params._replace(events=None), past=past)
+    seen, held_out = (histories(ask(part), limits) for part in (training, validation))
+    if not bool((seen.happened > 0).any()):
+        return params
+    untrained = _untrained(model, seen)
+    found = fit(untrained, seen, held_out, engine_dt, key=jax.random.key(seed), starts=starts, steps=steps)
+    second = max(1, round(1.0 / validation.dt))
+    found = calibrate(found, histories(ask(validation, every=second), limits), engine_dt)
+    declared = params.events.declared if params.events else (None,) * len(model.spec.declared)
+    return params._replace(events=EventParams(found, declared))
+
+
+def _untrained(model: WorldModel, seen: Histories) -> HazardParams:
+    """Finite everywhere: where no strength is known, the largest force and torque that were felt stand for it."""
+    felt = np.asarray(seen.felt)
+    force, torque = (np.linalg.norm(felt[:, part], axis=1).max((1, 2)) + 1e-6 for part in (slice(0, 3), slice(3, 5)))
+    reference = np.stack([force, torque], 1)[:, events.OF_FORCE]
+    channels = np.log(np.array(hazard.CHANNELS_S) - hazard.SHORTEST_S + 0.002)
+    nominal = events.nominal_bonds(model.spec)
+    return nominal._replace(
+        reference=reference,
+        delay=np.broadcast_to(channels, nominal.delay.shape),
+        life=np.full(len(reference), np.log(100.0)),
     )
