@@ -44,8 +44,8 @@ def logs():
         for command in ctrl:
             q, v = rows[-1].qpos[0], rows[-1].qvel[0]
             rows.append(reference.step(command, force=[-0.8 * np.sin(3 * q) - 0.1 * v * abs(v)]))
-        states = (np.array([getattr(row, x) for row in rows]) for x in ("qpos", "qvel"))
-        kept.append(Recording(str(number), *states, ctrl, np.ones((steps + 1, 0))))
+        qpos, qvel = (np.array([getattr(row, name) for row in rows]) for name in ("qpos", "qvel"))
+        kept.append(Recording(str(number), qpos, qvel, ctrl, np.ones((steps + 1, 0))))
     return Dataset(scene, dt, tuple(kept), {})
 
 
@@ -53,7 +53,7 @@ def logs():
 def _no_identification(monkeypatch):
     """θ as given: identification has tests of its own."""
     theta = jax.tree.map(jnp.asarray, physics.nominal(logs().scene))
-    nothing = Identified(WorldParams(theta=theta), {}, {}, {}, *[np.zeros(0)] * 2, (), (), (), *[np.zeros(0)] * 2, ())
+    nothing = Identified(**dict.fromkeys(Identified._fields, ()) | {"params": WorldParams(theta=theta)})  # type: ignore
     monkeypatch.setattr("hybridwm.fitting.identified", lambda *_, **__: (WorldParams(theta=theta), nothing))
 
 
@@ -76,6 +76,7 @@ class Memory:
 def test_what_the_physics_lacks_is_learned_twice_alike_and_after_a_stop():
     first = fit(logs(), OPTIONS)
     assert first.kept
+    assert first.worth
     assert first.worth.ratio < 0.5
     assert first.worth.interval[1] < 1.0
     stopped = Memory(stop=2)
@@ -90,12 +91,13 @@ def test_what_the_physics_lacks_is_learned_twice_alike_and_after_a_stop():
 def test_a_residual_that_is_no_better_is_refused(monkeypatch):
     noise = lambda model, params, stages: training.Training(  # noqa: E731
         jax.tree.map(lambda x: x + 1.0, params.residual.weights), (), jax.tree.map(lambda x: x + 1.0, params.residual.weights),
-        jnp.inf, jnp.int32(9), jnp.int32(0),
+        jnp.asarray(jnp.inf), jnp.int32(9), jnp.int32(0),
     )  # fmt: skip
     monkeypatch.setattr(training, "begin", noise)
     monkeypatch.setattr(training, "train", lambda *_, **__: iter(()))
     spoiled = fit(logs(), OPTIONS)
     assert not spoiled.kept
+    assert spoiled.worth
     assert spoiled.worth.interval[1] > 1.0
     assert spoiled.params.residual is None
 
@@ -121,6 +123,8 @@ def test_the_split_is_by_episode_and_the_ratio_is_one_where_nothing_happens():
 def test_trained_weights_replace_the_fresh_ones():
     scene = logs().scene
     model = world_model(physics.brax_engine(scene), OPTIONS.model)
-    params = WorldParams(theta=physics.nominal(scene), residual=model.residual.fresh(jax.random.key(0)))
-    other = jax.tree.map(lambda x: x + 1, params.residual.weights)
-    assert with_weights(params, other).residual.weights is other
+    fresh = model.residual.fresh(jax.random.key(0))
+    other = jax.tree.map(lambda x: x + 1, fresh.weights)
+    replaced = with_weights(WorldParams(theta=physics.nominal(scene), residual=fresh), other).residual
+    assert replaced
+    assert replaced.weights is other

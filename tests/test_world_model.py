@@ -46,13 +46,15 @@ def roll(grouped=False):
     return jax.jit(partial(model.rollout, output=lambda s, i: (s.qpos, s.qvel, i), grouped=grouped))
 
 
-def trained(scale=1.0, seed=1):
-    """Random weights in place of training."""
+def trained(size=1.0, seed=1, **changes):
+    """Random weights in place of training; `changes` to the rest of the residual."""
     _, params, _, _ = pushed()
-    leaves, tree = jax.tree.flatten(params.residual.weights)
+    fresh = params.residual
+    assert fresh
+    leaves, tree = jax.tree.flatten(fresh.weights)
     keys = jax.random.split(jax.random.key(seed), len(leaves))
-    noisy = [x + scale * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    return params._replace(residual=params.residual._replace(weights=jax.tree.unflatten(tree, noisy)))
+    noisy = [x + size * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    return params._replace(residual=fresh._replace(weights=jax.tree.unflatten(tree, noisy), **changes))
 
 
 def test_untrained_is_the_engine_bit_for_bit():
@@ -70,10 +72,7 @@ def test_untrained_is_the_engine_bit_for_bit():
 
 def test_a_wrong_residual_pushes_at_its_bound_and_the_floor_pushes_back():
     model, _, start, ctrl = pushed()
-    params = trained(scale=1e3)
-    params = params._replace(
-        residual=params.residual._replace(scale=jnp.asarray([20.0] * 3 + [0.5] * 4))
-    )  # it weighs 20 N
+    params = trained(1e3, scale=jnp.asarray([20.0] * 3 + [0.5] * 4))  # the box weighs 20 N
     qpos, _, info = roll()(params, model.init(params, *start), ctrl)[1]
     force = np.linalg.norm(np.asarray(info.residual)[:, :3], axis=1)
     assert np.isfinite(qpos).all()
@@ -148,13 +147,14 @@ def test_a_force_in_the_box_turns_with_the_box():
 
 def test_members_answer_alone_in_groups_and_on_average():
     model, _, start, ctrl = pushed()
-    params = trained(scale=0.3)
+    params = trained(0.3)
     owner = jnp.arange(WORLDS) // (WORLDS // MEMBERS)
     alone = roll()(params, model.init(params, *start, member=owner), ctrl)[1][0]
     groups = roll(grouped=True)(params, model.init(params, *start), ctrl)[1][0]
     assert np.allclose(alone, groups, atol=1e-5)
     state = model.init(params, *start)
     raw = model.features(params, state, ctrl[0])
+    assert params.residual
     every = model.residual(params.residual, raw)
     told = jax.jit(model.step)(params, state, ctrl[0])[1]
     mean = into_world(model.residual.features, state.qpos, jnp.mean(every.force, 0))
@@ -165,7 +165,7 @@ def test_members_answer_alone_in_groups_and_on_average():
 def test_late_motors_follow_the_same_law_from_a_log_and_in_a_rollout():
     rng, lag, dt = np.random.default_rng(0), jnp.asarray([0.02, 0.0]), 0.005
     past = jnp.asarray(rng.standard_normal((200, 2, 3)), jnp.float32)
-    lagged = jnp.zeros((2, 3))
+    lagged = arrived = jnp.zeros((2, 3))
     for command in past:
         lagged, arrived = motors.follow(lag, dt, lagged, command)
     assert np.allclose(motors.settled(lag, dt, past), lagged, atol=1e-5)
