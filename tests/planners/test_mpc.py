@@ -155,6 +155,7 @@ def delayed_run(controller: Controller, latency_s: float, steps: int) -> float:
     return float(np.mean(np.abs((np.array(angles[-40:]) + np.pi) % (2 * np.pi) - np.pi)))
 
 
+@pytest.mark.slow
 def test_latency_compensation_pays() -> None:
     problem = pendulum_problem()
     controller = Controller(problem, cem(problem, samples=64), PlanParams())

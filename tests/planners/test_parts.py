@@ -128,6 +128,7 @@ def _guess_plan(risk: Any, forbidden: tuple[str, ...] = ()) -> Any:
     return jax.jit(planner.plan)(params, jax.random.key(0), belief, strong(planner.init()))[0], problem
 
 
+@pytest.mark.slow
 def test_members_make_a_plan_careful() -> None:
     """Each measure is best at what it measures; costs by hand from the predicted states."""
     average, careful = _guess_plan(mean(6))[0], _guess_plan(worst(6))[0]
