@@ -124,7 +124,7 @@ def _begun(anchor: HazardParams, given: Histories, key: Array) -> HazardParams:
     return jax.tree.map(lambda x: jnp.asarray(x, float), anchor._replace(weights=weights))
 
 
-def _objective(params: HazardParams, prior: HazardParams, *, training: Histories, reference: Array, dt: float) -> Array:
+def _objective(params: HazardParams, prior: HazardParams, *, training: Histories, reference: Any, dt: float) -> Array:
     penalty = 0.0
     for name in params._fields[1:]:
         there = zip(jax.tree.leaves(getattr(params, name)), jax.tree.leaves(getattr(prior, name)), strict=True)
