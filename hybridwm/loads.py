@@ -131,7 +131,7 @@ def _strung(
 ) -> Loads:
     """One series per episode out of the stretches."""
     lengths = np.array([len(recording.ctrl) for recording in dataset.recordings])
-    rows, k = lengths.max(), dataset.substeps
+    rows, k = int(lengths.max()), dataset.substeps
 
     def string(x: np.ndarray) -> np.ndarray:
         out = np.zeros((-(-rows // every) * every, *x.shape[1:-1], len(lengths)), x.dtype)
