@@ -1,7 +1,7 @@
 """The engine against converged MuJoCo C in float64: starts, controls, pushes and θ as the worlds of one program.
 
-Asked: 1e-5 m and 1e-4 rad after 100 steps, forces to 1 %, one step from C's own state to 1e-8. Pyramidal cones agree to
-rounding (1e-13 m); on elliptic cones C ends its iterations at 1e-12 of its own measure, which leaves 1e-10 m in a step.
+Asked: 1e-5 m and 1e-4 rad after 100 steps, forces to 1 %, one step from C's own state to 1e-8. Both cones agree to
+rounding: 1e-13 m in a step, which hard starts let grow to 1e-11 m in a hundred.
 """
 
 import re
@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import side_by_side as side
+from starts import hard_starts
 
 import physics
 from physics.scene import load_scene, shipped_scenes
 
 STEPS, STARTS = 100, 5
-METRES, RADIANS, ONE_STEP = 1e-7, 1e-6, 1e-8
-FORCES = 0.01
-COMING = {"stacked_boxes", "glass"}  # two boxes against each other
-QUICK = {"pushed_box", "snapping_rod", "pendulum", "double_pendulum", "cartpole"}
+METRES, RADIANS, ONE_STEP = 1e-9, 1e-8, 1e-11
+FORCES = 1e-6  # of the largest in the path
+QUICK = {"pushed_box-pyramidal", "sliding_box-elliptic", "snapping_rod-pyramidal", "double_pendulum-pyramidal"}
+
+TABLE = {"glass": 0.4}  # m, where a scene's bodies do not stand on the floor
 
 # How far from home (m, rad), how fast (m/s, rad/s), how much lower: into contact within the 100 steps, and not so wild
 # that rounding grows to 1e-7 on its own.
@@ -37,7 +39,7 @@ STARTING = {
     "thrown_cube": {"low": 0.24, "spread": 0.1},
     "zoo": {"spread": 0.02},
 }
-TOUCHING = {"falling_box", "glass", "pushed_box", "sliding_box", "stacked_boxes", "thrown_cube", "zoo"}
+TOUCH_NOTHING = {"arm", "cartpole", "double_pendulum", "pendulum"}
 
 
 def moved(theta, model):
@@ -104,41 +106,44 @@ def scene_of(name, cone):
 
 @cache
 def case(name, cone):
-    """Scene, worlds, MuJoCo's path and the states its steps began in. World −1 of a bonded scene starts broken."""
+    """Scene, worlds, MuJoCo's path and the states its steps began in.
+
+    Worlds: the starts about home, one pushed by wrenches, one by forces, the hard starts, one per edit of θ. World −1 of
+    a bonded scene starts broken.
+    """
     scene = scene_of(name, cone)
     edits = [partial(edit, model=scene.model) for edit in EDITS.values()]
-    count = STARTS + 2 + len(EDITS)
-    given = side.worlds(scene, count, horizon=STEPS, seed=1, theta=edits, effort=0.6, **STARTING[name])
+    hard = hard_starts(scene, TABLE.get(name, 0.0))
+    count = STARTS + 2 + hard[0].shape[1] + len(EDITS)
+    given = side.worlds(
+        scene, count, horizon=STEPS, seed=1, theta=edits, effort=0.6, **STARTING.get(name, {"spread": 0.02})
+    )
     rng = np.random.default_rng(2)
     weight = 2.0 * float(scene.model.body_mass.mean())
     given.wrench[1:, :, STARTS] = weight * rng.uniform(-1, 1, (scene.model.nbody - 1, 6)) * ([1.0] * 3 + [0.05] * 3)
-    given.force[:, STARTS + 1] = 0.2 * weight * rng.uniform(-1, 1, scene.model.nv)
+    given.force[:, STARTS + 1] = rng.uniform(-2, 2, scene.model.nv) / scene.model.dof_invweight0
     given.intact[:, [1, -1]] = 0.0
+    for all_worlds, some in zip((given.qpos, given.qvel, given.intact), hard, strict=True):
+        all_worlds[:, STARTS + 2 : -len(EDITS)] = some
     return scene, given, *side.mujoco_path(scene, given)
 
 
-def each(name):
-    cones = ("pyramidal", "elliptic") if name in TOUCHING | {"snapping_rod"} else ("pyramidal",)
-    slow = {cone: name not in QUICK or (name, cone) == ("snapping_rod", "elliptic") for cone in cones}
-    return [
-        pytest.param(name, cone, id=f"{name}-{cone}", marks=pytest.mark.slow if slow[cone] else ()) for cone in cones
-    ]
-
-
-CASES = [case for name in (*shipped_scenes(), "zoo") if name not in COMING for case in each(name)]
+NAMES = [f"{name}-{cone}" for name in (*shipped_scenes(), "zoo") for cone in ("pyramidal", "elliptic")]
+CASES = [pytest.param(*name.split("-"), id=name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES]
 
 
 @pytest.mark.parametrize(("name", "cone"), CASES)
 def test_follows_mujoco_c(name, cone):
     scene, given, theirs, starts = case(name, cone)
     touched = (np.abs(theirs.impulse).sum((1, 2)) > 0).any(0) if theirs.impulse.size else np.zeros(1, bool)
-    assert touched.mean() > 0.7 or name not in TOUCHING
+    assert touched.mean() > 0.4 or name in TOUCH_NOTHING
 
     step = side.engine_path(scene, given, starts)
     assert max(side.gap(scene.model, step.qpos, theirs.qpos)) < ONE_STEP
-    np.testing.assert_allclose(step.apart, theirs.apart, atol=ONE_STEP)
+    np.testing.assert_allclose(step.apart, theirs.apart, atol=ONE_STEP, equal_nan=False)
     for ours, expected in ((step.impulse, theirs.impulse), (step.load, theirs.load)):
-        np.testing.assert_allclose(ours, expected, atol=FORCES * np.abs(expected).max(initial=0.0))
+        largest = np.abs(expected).max((0, 1, 2), initial=1e-9)
+        np.testing.assert_array_less(np.abs(ours - expected).max((0, 1, 2), initial=0.0), FORCES * largest)
     assert side.contact_gap(step.contacts, theirs.contacts) < FORCES
 
     ours = side.engine_path(scene, given)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import side_by_side as side
-from test_engine_exact import COMING, STARTING, scene_of
+from test_engine_exact import STARTING, TOUCH_NOTHING, scene_of
 
 from physics.engine import brax_engine
 from physics.params import nominal
@@ -96,10 +96,9 @@ def directions(inputs, rng):
             yield block, size * rng.normal(size=x.shape)
 
 
-SMOOTH = {"arm", "cartpole", "double_pendulum", "pendulum"}
 CASES = [("ball", "elliptic"), ("ball", "pyramidal")]
-CASES += [(name, "pyramidal") for name in (*shipped_scenes(), "zoo") if name not in COMING]
-CASES += [(name, "elliptic") for name in (*shipped_scenes(), "zoo") if name not in COMING | SMOOTH]
+CASES += [(name, "pyramidal") for name in (*shipped_scenes(), "zoo")]
+CASES += [(name, "elliptic") for name in (*shipped_scenes(), "zoo") if name not in TOUCH_NOTHING]
 CASES = [pytest.param(*case, id="-".join(case), marks=pytest.mark.slow if i else ()) for i, case in enumerate(CASES)]
 
 
