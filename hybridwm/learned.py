@@ -1,6 +1,5 @@
 """A fitted world model as what plans are made on: the seam between `hybridwm plan --model` and what `fit` saves."""
 
-from importlib import import_module, util
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybridwm.checkpoint import load_model
 from hybridwm.physics_model import SURE, Make, PlanModel, as_model
 from physics import Scene
 
@@ -35,11 +35,6 @@ def plan_model(world: Any, params: Any, *, every: int) -> PlanModel:
 
 def load_plan_model(folder: Path) -> Make:
     """(scene, every) -> the model saved in `folder`; refused when it was fitted on another scene."""
-    if util.find_spec("hybridwm.checkpoint") is None:
-        raise ValueError(
-            f"--model {folder}: this version cannot read fitted models; leave it out to plan on the physics"
-        )
-    load_model = import_module("hybridwm.checkpoint").load_model
 
     def make(scene: Scene, every: int) -> PlanModel:
         world, params = load_model(folder, scene)
