@@ -39,11 +39,12 @@ class Wish(NamedTuple):
 
 
 def wish(task: Task, rng: np.random.Generator) -> Wish:
-    """A random start, and a random moment to break (snap) or angle to reach (keep)."""
-    start = Start(joints={"hinge": float(rng.uniform(-0.4, 0.4))}, speeds={"hinge": float(rng.uniform(-1, 1))})
+    """A random start, and a random moment to break (snap) or angle to stop at (keep: the rod swings at 9 to 12 rad/s)."""
+    angle, side = float(rng.uniform(-0.4, 0.4)), float(rng.choice([-1.0, 1.0]))
     if task.goal:
-        side = 1.0 if rng.uniform() < 0.5 else -1.0
-        return Wish(start, retargeted(task, "joint", side * float(rng.uniform(2.0, 2.6))))
+        start = Start(joints={"hinge": angle}, speeds={"hinge": side * float(rng.uniform(9, 12))})
+        return Wish(start, retargeted(task, "joint", side * float(rng.uniform(1.8, 2.6))))
+    start = Start(joints={"hinge": angle}, speeds={"hinge": float(rng.uniform(-1, 1))})
     at = float(rng.uniform(0.35, 0.6))
     return Wish(start, replace(task, events=tuple(replace(event, at=at) for event in task.events)))
 
@@ -99,6 +100,8 @@ def measure(name: str, options: Rod, *, aware: bool) -> dict[str, Any]:
             broke.append(driven.broken.get(task.events[0].bond))
             wanted.append(task.events[0].at)
             plan_s += [record.took_s for record in driven.records]
+            print(f"{name} {len(good):3d}: {'as asked' if good[-1] else 'MISSED'}, asked {wanted[-1]}, broke {broke[-1]}, "
+                  f"off {driven.off[-1]}", flush=True)  # fmt: skip
     return {"succeeded": good, "broke_at_s": broke, "wanted_s": wanted, "plan_ms_p50": 1e3 * float(np.median(plan_s))}
 
 
