@@ -33,7 +33,7 @@ def worst_gap(one, two, places, margin=0.0):
     @jax.jit
     def found(pos, rot):
         geoms = (
-            Geom(tuple(p), tuple(map(tuple, r)), GEOMS[name][1])
+            Geom(tuple(p), (tuple(r[0]), tuple(r[1]), tuple(r[2])), GEOMS[name][1])
             for p, r, name in zip(pos, rot, (one, two), strict=True)
         )
         rows = [(c.distance, *c.position, *c.frame[0], *c.frame[1]) for c in collide(*geoms, margin)]
