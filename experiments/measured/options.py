@@ -1,0 +1,33 @@
+"""The options of the studies on measured data. Free of JAX, so that help and mistakes in options are answered at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from hybridwm.study import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(Study):
+    """What every study on measured data asks for."""
+
+    data: Path
+    """Folder that holds the measured set (docs/data.md says where it comes from)."""
+    holdout: Path | None = None
+    """Folder with a part kept aside: fit on all of --data, score on this part only."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ValueError(f"--seeds is {self.seeds}; it must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Break(Measured):
+    """At which force a printed bar breaks: a hazard over load, on unseen trials and unseen materials."""
+
+    function: ClassVar[str] = "experiments.bars:run"
+
+    out: Path = Path("runs/break")
+    """Folder for results.json, figures, table and finished folds."""
+    seeds: int = 2
+    """Number of random ways to cut the folds."""
