@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import physics
+from experiments.realities import heavier
 from hybridwm import tangent
 from hybridwm.fitting import Fitted
 from hybridwm.model import WorldParams
@@ -50,10 +51,7 @@ def physical(fitted: Fitted, params: Any, name: str) -> Contender:
 
 def told_mass(params: WorldParams, factor: float) -> WorldParams:
     """θ with all masses and inertias times a factor."""
-    theta = params.theta
-    return params._replace(
-        theta=theta._replace(body_mass=factor * theta.body_mass, body_inertia=factor * theta.body_inertia)
-    )
+    return params._replace(theta=heavier(params.theta, factor))
 
 
 def foretell(contender: Contender) -> Callable[[Any, Batch], tuple[Array, Array, Array]]:

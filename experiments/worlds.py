@@ -27,7 +27,7 @@ from hybridwm.model import ModelOptions, WorldParams
 from hybridwm.recordings import Dataset, Windows, windows
 from hybridwm.results import Claim
 from hybridwm.stepping import stepped
-from hybridwm.training import Batch, Stage, batch_of
+from hybridwm.training import Batch, Stage, batch_of, take
 
 TEST_SEED = 1_000_000
 MEMORY_S = 0.3
@@ -94,7 +94,7 @@ def judged(dataset: Dataset, seconds: float = 1.0) -> tuple[Windows, Batch]:
     ready = stepped(dataset) if dataset.substeps == 1 else dataset
     cut = windows(ready, round(seconds / dataset.dt), past=round(MEMORY_S / dataset.dt))
     whole = np.flatnonzero((cut.intact[0] > 0).all(0)) if cut.intact.shape[1] else np.arange(len(cut.start))
-    cut = Windows(*(x[..., whole] for x in cut))
+    cut = take(cut, whole)
     return cut, jax.tree.map(jnp.asarray, batch_of(cut, dataset.substeps))
 
 

@@ -15,6 +15,7 @@ from hybridwm.evaluation import Prediction, Subject, predict
 from hybridwm.model import WorldModel, WorldParams
 from hybridwm.recordings import Dataset, Windows, windows
 from hybridwm.stepping import stepped
+from hybridwm.training import take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ def judge(given: Mapping[str, Subject], dataset: Dataset, asked: Judgement, out:
 def _cut(dataset: Dataset, asked: Judgement) -> Windows:
     cut = windows(dataset, max(1, round(asked.window_s / dataset.dt)), past=asked.past)
     keep = np.linspace(0, len(cut.start) - 1, min(asked.most, len(cut.start))).round().astype(int)
-    return Windows(*(x[..., keep] for x in cut))
+    return take(cut, keep)
 
 
 def _motion(error: Mapping[str, Mapping[str, np.ndarray]], episode: np.ndarray) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def table_of(
         **(more or {}),
         "hybrid": (fitted.model, fitted.params),
     }
-    found = {name: np.asarray(window_errors(model)(params, given)) for name, (model, params) in models.items()}
+    errors = {id(model): window_errors(model) for model, _ in models.values()}  # compiled once for a model
+    found = {name: np.asarray(errors[id(model)](params, given)) for name, (model, params) in models.items()}
     far = _far(fitted.model, fitted.params, given)
     return [_row(name, error, found["physics identified"], far, episode) for name, error in found.items()]
 
