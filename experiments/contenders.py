@@ -16,10 +16,10 @@ import numpy as np
 
 import physics
 from experiments.realities import heavier
-from hybridwm import tangent
-from hybridwm.fitting import Fitted
-from hybridwm.model import WorldParams
-from hybridwm.training import Batch
+from hybridwm.learning.fitting import Fitted
+from hybridwm.learning.training import Batch
+from hybridwm.logs import tangent
+from hybridwm.world.model import WorldParams
 
 Array = jax.Array
 

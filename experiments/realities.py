@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 import physics
-from hybridwm.recordings import Dataset, Recording
+from hybridwm.logs.recordings import Dataset, Recording
 from physics import GroundPatch, LoadBreak, MotorLag, Params, QuadraticDrag, Reality, StribeckFriction
 from physics.effects import Observed
 from physics.reality import Policy

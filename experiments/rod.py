@@ -18,12 +18,12 @@ import physics
 from experiments.options import Rod
 from experiments.tasks import show, wilson
 from hybridwm import results
-from hybridwm.closed_loop import Drive, drive, driver
-from hybridwm.physics_model import FILTER_S, PlanModel, nominal_model
 from hybridwm.results import Claim
-from hybridwm.setting import Setting, build_task
-from hybridwm.starting import start_of
-from hybridwm.task import Start, Task, load_task, retargeted
+from hybridwm.tasks.closed_loop import Drive, drive, driver
+from hybridwm.tasks.setting import Setting, build_task
+from hybridwm.tasks.starting import start_of
+from hybridwm.tasks.task import Start, Task, load_task, retargeted
+from hybridwm.world.physics_model import FILTER_S, PlanModel, nominal_model
 
 SCATTER = 0.02
 SUBSTEPS = 4

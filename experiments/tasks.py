@@ -12,11 +12,11 @@ import numpy as np
 
 from experiments.options import Tasks
 from hybridwm import results
-from hybridwm.closed_loop import Drive, drive, driver
 from hybridwm.results import Claim
-from hybridwm.setting import Aim, Setting, build_task
-from hybridwm.starting import start_of
-from hybridwm.task import Start, Task, retargeted
+from hybridwm.tasks.closed_loop import Drive, drive, driver
+from hybridwm.tasks.setting import Aim, Setting, build_task
+from hybridwm.tasks.starting import start_of
+from hybridwm.tasks.task import Start, Task, retargeted
 
 TARGET = {"pendulum_swingup": 0.98, "cartpole_swingup": 0.98, "push_box": 0.95, "push_tblock": 0.9, "reach": 0.95}
 

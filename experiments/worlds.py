@@ -20,14 +20,14 @@ from experiments.contenders import Contender, errors, foretell, physical
 from experiments.options import Worlds
 from experiments.realities import INSIDE, WORLDS, Beyond, World, explored
 from hybridwm import results
-from hybridwm.archive import read_recordings, write_recordings
-from hybridwm.believing import worth
-from hybridwm.fitting import FitOptions, Fitted, fit
-from hybridwm.model import ModelOptions, WorldParams
-from hybridwm.recordings import Dataset, Windows, windows
+from hybridwm.learning.believing import worth
+from hybridwm.learning.fitting import FitOptions, Fitted, fit
+from hybridwm.learning.training import Batch, Stage, batch_of, take
+from hybridwm.logs.archive import read_recordings, write_recordings
+from hybridwm.logs.recordings import Dataset, Windows, windows
+from hybridwm.logs.stepping import stepped
 from hybridwm.results import Claim
-from hybridwm.stepping import stepped
-from hybridwm.training import Batch, Stage, batch_of, take
+from hybridwm.world.model import ModelOptions, WorldParams
 
 TEST_SEED = 1_000_000
 MEMORY_S = 0.3

@@ -12,61 +12,61 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hybridwm.archive import read_recordings as read_recordings
-    from hybridwm.archive import write_recordings as write_recordings
-    from hybridwm.certificate import Certificate as Certificate
-    from hybridwm.certificate import certify as certify
-    from hybridwm.certificate import certify_controls as certify_controls
-    from hybridwm.certificate import witness as witness
-    from hybridwm.checkpoint import Saved as Saved
-    from hybridwm.checkpoint import TrainingLog as TrainingLog
-    from hybridwm.checkpoint import load_model as load_model
-    from hybridwm.checkpoint import load_saved as load_saved
-    from hybridwm.checkpoint import save_model as save_model
-    from hybridwm.closed_loop import Drive as Drive
-    from hybridwm.closed_loop import drive as drive
-    from hybridwm.closed_loop import driver as driver
-    from hybridwm.collecting import collect as collect
-    from hybridwm.evaluation import Prediction as Prediction
-    from hybridwm.evaluation import Subject as Subject
-    from hybridwm.evaluation import paired_ratio as paired_ratio
-    from hybridwm.evaluation import predict as predict
-    from hybridwm.events import Event as Event
-    from hybridwm.events import EventMemory as EventMemory
-    from hybridwm.events import EventParams as EventParams
-    from hybridwm.events import EventSpec as EventSpec
-    from hybridwm.events import event_spec as event_spec
-    from hybridwm.exploring import Exploration as Exploration
-    from hybridwm.fitting import FitOptions as FitOptions
-    from hybridwm.fitting import Fitted as Fitted
-    from hybridwm.fitting import fit as fit
-    from hybridwm.identification import Identified as Identified
-    from hybridwm.identification import identify as identify
-    from hybridwm.importing import import_csv as import_csv
-    from hybridwm.importing import read_map as read_map
-    from hybridwm.model import ModelOptions as ModelOptions
-    from hybridwm.model import StepInfo as StepInfo
-    from hybridwm.model import WorldModel as WorldModel
-    from hybridwm.model import WorldParams as WorldParams
-    from hybridwm.model import WorldState as WorldState
-    from hybridwm.model import world_model as world_model
-    from hybridwm.physics_model import PlanModel as PlanModel
-    from hybridwm.physics_model import nominal_model as nominal_model
-    from hybridwm.plan import PlannedTask as PlannedTask
-    from hybridwm.plan import plan_task as plan_task
-    from hybridwm.recordings import Dataset as Dataset
-    from hybridwm.recordings import Recording as Recording
-    from hybridwm.recordings import Windows as Windows
-    from hybridwm.recordings import split as split
-    from hybridwm.recordings import windows as windows
-    from hybridwm.setting import Setting as Setting
-    from hybridwm.setting import build_task as build_task
-    from hybridwm.survival import learn_events as learn_events
-    from hybridwm.task import Task as Task
-    from hybridwm.task import load_task as load_task
-    from hybridwm.task import shipped_tasks as shipped_tasks
-    from hybridwm.training import Stage as Stage
-    from hybridwm.unknowns import Unknown as Unknown
+    from hybridwm.judging.evaluation import Prediction as Prediction
+    from hybridwm.judging.evaluation import Subject as Subject
+    from hybridwm.judging.evaluation import paired_ratio as paired_ratio
+    from hybridwm.judging.evaluation import predict as predict
+    from hybridwm.learning.checkpoint import Saved as Saved
+    from hybridwm.learning.checkpoint import TrainingLog as TrainingLog
+    from hybridwm.learning.checkpoint import load_model as load_model
+    from hybridwm.learning.checkpoint import load_saved as load_saved
+    from hybridwm.learning.checkpoint import save_model as save_model
+    from hybridwm.learning.fitting import FitOptions as FitOptions
+    from hybridwm.learning.fitting import Fitted as Fitted
+    from hybridwm.learning.fitting import fit as fit
+    from hybridwm.learning.identification import Identified as Identified
+    from hybridwm.learning.identification import identify as identify
+    from hybridwm.learning.survival import learn_events as learn_events
+    from hybridwm.learning.training import Stage as Stage
+    from hybridwm.learning.unknowns import Unknown as Unknown
+    from hybridwm.logs.archive import read_recordings as read_recordings
+    from hybridwm.logs.archive import write_recordings as write_recordings
+    from hybridwm.logs.collecting import collect as collect
+    from hybridwm.logs.exploring import Exploration as Exploration
+    from hybridwm.logs.importing import import_csv as import_csv
+    from hybridwm.logs.importing import read_map as read_map
+    from hybridwm.logs.recordings import Dataset as Dataset
+    from hybridwm.logs.recordings import Recording as Recording
+    from hybridwm.logs.recordings import Windows as Windows
+    from hybridwm.logs.recordings import split as split
+    from hybridwm.logs.recordings import windows as windows
+    from hybridwm.tasks.certificate import Certificate as Certificate
+    from hybridwm.tasks.certificate import certify as certify
+    from hybridwm.tasks.certificate import certify_controls as certify_controls
+    from hybridwm.tasks.certificate import witness as witness
+    from hybridwm.tasks.closed_loop import Drive as Drive
+    from hybridwm.tasks.closed_loop import drive as drive
+    from hybridwm.tasks.closed_loop import driver as driver
+    from hybridwm.tasks.plan import PlannedTask as PlannedTask
+    from hybridwm.tasks.plan import plan_task as plan_task
+    from hybridwm.tasks.setting import Setting as Setting
+    from hybridwm.tasks.setting import build_task as build_task
+    from hybridwm.tasks.task import Task as Task
+    from hybridwm.tasks.task import load_task as load_task
+    from hybridwm.tasks.task import shipped_tasks as shipped_tasks
+    from hybridwm.world.events import Event as Event
+    from hybridwm.world.events import EventMemory as EventMemory
+    from hybridwm.world.events import EventParams as EventParams
+    from hybridwm.world.events import EventSpec as EventSpec
+    from hybridwm.world.events import event_spec as event_spec
+    from hybridwm.world.model import ModelOptions as ModelOptions
+    from hybridwm.world.model import StepInfo as StepInfo
+    from hybridwm.world.model import WorldModel as WorldModel
+    from hybridwm.world.model import WorldParams as WorldParams
+    from hybridwm.world.model import WorldState as WorldState
+    from hybridwm.world.model import world_model as world_model
+    from hybridwm.world.physics_model import PlanModel as PlanModel
+    from hybridwm.world.physics_model import nominal_model as nominal_model
     from physics import Backlash as Backlash
     from physics import Bond as Bond
     from physics import Effect as Effect
@@ -143,26 +143,26 @@ if TYPE_CHECKING:
     from planners import worst as worst
 
 _HOMES = {
-    "hybridwm.survival": ("learn_events",),
-    "hybridwm.evaluation": ("Prediction", "Subject", "paired_ratio", "predict"),
-    "hybridwm.certificate": ("Certificate", "certify", "certify_controls", "witness"),
-    "hybridwm.checkpoint": ("Saved", "TrainingLog", "load_model", "load_saved", "save_model"),
-    "hybridwm.closed_loop": ("Drive", "drive", "driver"),
-    "hybridwm.physics_model": ("PlanModel", "nominal_model"),
-    "hybridwm.plan": ("PlannedTask", "plan_task"),
-    "hybridwm.setting": ("Setting", "build_task"),
-    "hybridwm.task": ("Task", "load_task", "shipped_tasks"),
-    "hybridwm.fitting": ("FitOptions", "Fitted", "fit"),
-    "hybridwm.model": ("ModelOptions", "StepInfo", "WorldModel", "WorldParams", "WorldState", "world_model"),
-    "hybridwm.training": ("Stage",),
-    "hybridwm.identification": ("Identified", "identify"),
-    "hybridwm.unknowns": ("Unknown",),
-    "hybridwm.archive": ("read_recordings", "write_recordings"),
-    "hybridwm.collecting": ("collect",),
-    "hybridwm.exploring": ("Exploration",),
-    "hybridwm.importing": ("import_csv", "read_map"),
-    "hybridwm.recordings": ("Dataset", "Recording", "Windows", "split", "windows"),
-    "hybridwm.events": ("Event", "EventMemory", "EventParams", "EventSpec", "event_spec"),
+    "hybridwm.learning.survival": ("learn_events",),
+    "hybridwm.judging.evaluation": ("Prediction", "Subject", "paired_ratio", "predict"),
+    "hybridwm.tasks.certificate": ("Certificate", "certify", "certify_controls", "witness"),
+    "hybridwm.learning.checkpoint": ("Saved", "TrainingLog", "load_model", "load_saved", "save_model"),
+    "hybridwm.tasks.closed_loop": ("Drive", "drive", "driver"),
+    "hybridwm.world.physics_model": ("PlanModel", "nominal_model"),
+    "hybridwm.tasks.plan": ("PlannedTask", "plan_task"),
+    "hybridwm.tasks.setting": ("Setting", "build_task"),
+    "hybridwm.tasks.task": ("Task", "load_task", "shipped_tasks"),
+    "hybridwm.learning.fitting": ("FitOptions", "Fitted", "fit"),
+    "hybridwm.world.model": ("ModelOptions", "StepInfo", "WorldModel", "WorldParams", "WorldState", "world_model"),
+    "hybridwm.learning.training": ("Stage",),
+    "hybridwm.learning.identification": ("Identified", "identify"),
+    "hybridwm.learning.unknowns": ("Unknown",),
+    "hybridwm.logs.archive": ("read_recordings", "write_recordings"),
+    "hybridwm.logs.collecting": ("collect",),
+    "hybridwm.logs.exploring": ("Exploration",),
+    "hybridwm.logs.importing": ("import_csv", "read_map"),
+    "hybridwm.logs.recordings": ("Dataset", "Recording", "Windows", "split", "windows"),
+    "hybridwm.world.events": ("Event", "EventMemory", "EventParams", "EventSpec", "event_spec"),
     "physics": (
         "Backlash",
         "Bond",

@@ -54,7 +54,8 @@ class Collect:
 
     def run(self) -> None:
         """Explore, and write the recordings."""
-        from hybridwm import collecting, versions
+        from hybridwm import versions
+        from hybridwm.logs import collecting
 
         versions.require_engines()
         collecting.run_command(
@@ -116,8 +117,8 @@ class Fit:
 
         versions.require_engines()
         runtime.prepare(x64=self.x64)
-        from hybridwm import fitting, learning
-        from hybridwm.model import ModelOptions
+        from hybridwm.learning import command, fitting
+        from hybridwm.world.model import ModelOptions
 
         model = ModelOptions(
             hidden=self.hidden, members=self.members, corrections=self.corrections, place=self.place,
@@ -126,7 +127,7 @@ class Fit:
         options = fitting.FitOptions(
             model=model, stages=fitting.stages(self.effort), lag=not self.no_lag, seed=self.seed
         )
-        return learning.execute(self.scene, self.data, self.out, options)
+        return command.execute(self.scene, self.data, self.out, options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,13 +141,13 @@ class Import:
     out: Path
     """A new folder for the recordings."""
     map: tuple[str, ...]
-    """Which columns are what: a YAML file, or words like qpos=2:9 ctrl=torque time=0 (see hybridwm/importing.py)."""
+    """Which columns are what: a YAML file, or words like qpos=2:9 ctrl=torque time=0 (see hybridwm/logs/importing.py)."""
     smoothing: Literal["auto", "always", "never"] = "auto"
     """Take out noise where there is some, everywhere, or nowhere; missing velocities are always estimated."""
 
     def run(self) -> None:
         """Read, check, smooth and write."""
-        from hybridwm import importing
+        from hybridwm.logs import importing
 
         importing.run_command(self.source, self.scene, self.out, self.map, smoothing=self.smoothing)
 
@@ -180,10 +181,10 @@ class Eval:
 
         versions.require_engines()
         runtime.prepare(x64=self.x64)
-        from hybridwm import judging
+        from hybridwm.judging import command
 
-        asked = judging.Judgement(window_s=self.window_s, most=self.most)
-        judging.execute(self.scene, self.data, self.model, self.out, asked)
+        asked = command.Judgement(window_s=self.window_s, most=self.most)
+        command.execute(self.scene, self.data, self.model, self.out, asked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +239,7 @@ class Plan:
 
         versions.require_engines()
         runtime.prepare(x64=self.x64)
-        from hybridwm import plan
+        from hybridwm.tasks import plan
 
         asked = plan.Request(
             task=self.task, scene=self.scene, model=self.model, out=self.out, seed=self.seed, rounds=self.rounds,

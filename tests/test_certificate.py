@@ -6,10 +6,10 @@ import pytest
 
 import physics
 import planners as pl
-from hybridwm.certificate import certify, certify_controls, witness
-from hybridwm.closed_loop import drive, driver
-from hybridwm.plan import plan_task
-from hybridwm.setting import build_task
+from hybridwm.tasks.certificate import certify, certify_controls, witness
+from hybridwm.tasks.closed_loop import drive, driver
+from hybridwm.tasks.plan import plan_task
+from hybridwm.tasks.setting import build_task
 
 HOLD = {
     "scene": "pendulum", "horizon": 0.6, "rate": 50, "knots": 7, "planner": "cem",

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import physics
-from hybridwm import checkpoint, sealing
-from hybridwm.checkpoint import TrainingLog, load_model, load_saved, save_model
-from hybridwm.encoding import decoded, encoded
-from hybridwm.fitting import FitOptions, Fitted
-from hybridwm.model import ModelOptions, WorldParams, world_model
+from hybridwm.learning import checkpoint, sealing
+from hybridwm.learning.checkpoint import TrainingLog, load_model, load_saved, save_model
+from hybridwm.learning.encoding import decoded, encoded
+from hybridwm.learning.fitting import FitOptions, Fitted
+from hybridwm.world.model import ModelOptions, WorldParams, world_model
 
 OPTIONS = FitOptions(model=ModelOptions(hidden=(5,), members=2, corrections=("damping",), delay=1), seed=3)
 OWN = """<mujoco><option timestep="0.005"/><worldbody><body name="arm"><joint name="hinge" axis="0 1 0" damping="0.1"/>
@@ -128,7 +128,10 @@ def resealed(folder, change):
     [
         (lambda about: about.update(format="hybridwm model 0"), "is 'hybridwm model 0'; expected 'hybridwm model 1'"),
         (lambda about: about["options"].update(type="os:system"), "os:system is no type of this version"),
-        (lambda about: about["options"].update(type="hybridwm.fitting:fit"), "hybridwm.fitting:fit is no type"),
+        (
+            lambda about: about["options"].update(type="hybridwm.learning.fitting:fit"),
+            "hybridwm.learning.fitting:fit is no type",
+        ),
         (lambda about: about["options"].update(type="hybridwm.lost:Lost"), "another version"),
         (
             lambda about: about["options"]["fields"].update(colour=1),
@@ -224,7 +227,7 @@ def test_what_could_not_be_made_again_is_refused():
 KILLED = """
 import os, random, signal, sys, time
 import numpy as np
-from hybridwm.checkpoint import TrainingLog
+from hybridwm.learning.checkpoint import TrainingLog
 
 folder, rounds = sys.argv[1], int(sys.argv[2])
 log, like, last = TrainingLog(folder), {"w": np.zeros(50_000), "n": np.zeros(1)}, 0

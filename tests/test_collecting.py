@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from children import one_sentence
 
-from hybridwm import collecting, exploring
-from hybridwm.archive import read_recordings, write_recordings
-from hybridwm.collecting import collect
-from hybridwm.exploring import Exploration
+from hybridwm.logs import collecting, exploring
+from hybridwm.logs.archive import read_recordings, write_recordings
+from hybridwm.logs.collecting import collect
+from hybridwm.logs.exploring import Exploration
 from physics.effects import SensorNoise
 from physics.reality import Reality
 from physics.scene import load_scene

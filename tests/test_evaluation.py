@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 import physics
-from hybridwm import evaluation as ev
-from hybridwm import figures, tangent
-from hybridwm.evaluation import Breaks, Prediction
-from hybridwm.recordings import Windows
+from hybridwm.judging import evaluation as ev
+from hybridwm.judging import figures
+from hybridwm.judging.evaluation import Breaks, Prediction
+from hybridwm.logs import tangent
+from hybridwm.logs.recordings import Windows
 
 H, W = 20, 6
 

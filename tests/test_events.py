@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import physics
-from hybridwm import events, hazard
-from hybridwm.events import Event, EventMemory, event_spec
-from hybridwm.model import WorldParams, world_model
+from hybridwm.world import events, hazard
+from hybridwm.world.events import Event, EventMemory, event_spec
+from hybridwm.world.model import WorldParams, world_model
 
 DT, W, H = 0.002, 3, 220
 MEDIAN = float(np.log(2))

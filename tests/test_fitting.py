@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import physics
-from hybridwm import training
-from hybridwm.believing import paired, worth
-from hybridwm.fitting import FitOptions, fit, prepared, with_weights
-from hybridwm.identification import Identified
-from hybridwm.model import ModelOptions, WorldParams, world_model
-from hybridwm.recordings import Dataset, Recording
-from hybridwm.stepping import stepped
-from hybridwm.training import Stage
+from hybridwm.learning import training
+from hybridwm.learning.believing import paired, worth
+from hybridwm.learning.fitting import FitOptions, fit, prepared, with_weights
+from hybridwm.learning.identification import Identified
+from hybridwm.learning.training import Stage
+from hybridwm.logs.recordings import Dataset, Recording
+from hybridwm.logs.stepping import stepped
+from hybridwm.world.model import ModelOptions, WorldParams, world_model
 
 PENDULUM = """<mujoco><option timestep="0.01"/><worldbody><body name="arm">
 <joint name="hinge" type="hinge" axis="0 1 0" damping="0.05"/>
@@ -54,7 +54,7 @@ def _no_identification(monkeypatch):
     """θ as given: identification has tests of its own."""
     theta = jax.tree.map(jnp.asarray, physics.nominal(logs().scene))
     nothing = Identified(**dict.fromkeys(Identified._fields, ()) | {"params": WorldParams(theta=theta)})  # type: ignore
-    monkeypatch.setattr("hybridwm.fitting.identified", lambda *_, **__: (WorldParams(theta=theta), nothing))
+    monkeypatch.setattr("hybridwm.learning.fitting.identified", lambda *_, **__: (WorldParams(theta=theta), nothing))
 
 
 class Memory:

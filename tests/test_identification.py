@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from hybridwm import tangent
-from hybridwm.identification import identify
-from hybridwm.recordings import Dataset, Recording, windows
-from hybridwm.unknowns import Unknown
+from hybridwm.learning.identification import identify
+from hybridwm.learning.unknowns import Unknown
+from hybridwm.logs import tangent
+from hybridwm.logs.recordings import Dataset, Recording, windows
 from physics import Reference, brax_engine, load_scene, nominal
 
 BOX = """<mujoco><option timestep="0.01" iterations="100" tolerance="1e-10"/><worldbody>

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from children import one_sentence
 
-from hybridwm.archive import read_recordings
-from hybridwm.importing import import_csv, read_map
+from hybridwm.logs.archive import read_recordings
+from hybridwm.logs.importing import import_csv, read_map
 from physics.scene import load_scene
 
 ROBOT = """<mujoco><option timestep="0.005"/><worldbody>

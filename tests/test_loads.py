@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import physics
-from hybridwm import events, loads, tangent
-from hybridwm.model import WorldParams, body_of, world_model
-from hybridwm.recordings import Dataset, Recording
+from hybridwm.learning import loads
+from hybridwm.logs import tangent
+from hybridwm.logs.recordings import Dataset, Recording
+from hybridwm.world import events
+from hybridwm.world.model import WorldParams, body_of, world_model
 
 H, W, BREAK = 120, 2, 90
 

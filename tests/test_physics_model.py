@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import physics
-from hybridwm.physics_model import SPREAD, SURE, nominal_model, repeated
+from hybridwm.world.physics_model import SPREAD, SURE, nominal_model, repeated
 from planners import PlanInfo
 
 STEPS, EVERY = 150, 5

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from children import one_sentence
 
-from hybridwm.closed_loop import drive, driver
-from hybridwm.setting import build_task
-from hybridwm.starting import start_of
-from hybridwm.task import Start
+from hybridwm.tasks.closed_loop import drive, driver
+from hybridwm.tasks.setting import build_task
+from hybridwm.tasks.starting import start_of
+from hybridwm.tasks.task import Start
 
 TASK = """
 scene: pendulum

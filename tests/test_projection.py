@@ -7,8 +7,8 @@ import pytest
 from jaxprs import lapack_primitives
 
 import physics
-from hybridwm import tangent
-from hybridwm.projection import Projection
+from hybridwm.learning.projection import Projection
+from hybridwm.logs import tangent
 
 W = 4
 

@@ -7,9 +7,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from hybridwm import archive, plausible, recordings, tangent
-from hybridwm.archive import read_recordings, write_recordings
-from hybridwm.recordings import Dataset, Recording
+from hybridwm.logs import archive, plausible, recordings, tangent
+from hybridwm.logs.archive import read_recordings, write_recordings
+from hybridwm.logs.recordings import Dataset, Recording
 from physics.scene import load_scene
 
 BALLS = """<mujoco><option timestep="0.01"/><worldbody>

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from hybridwm import tangent
-from hybridwm.archive import read_recordings, write_recordings
-from hybridwm.recordings import Dataset, Recording
-from hybridwm.smoothing import smooth
+from hybridwm.logs import tangent
+from hybridwm.logs.archive import read_recordings, write_recordings
+from hybridwm.logs.recordings import Dataset, Recording
+from hybridwm.logs.smoothing import smooth
 from physics.scene import load_scene
 
 FLYER = """<mujoco><option timestep="0.005"/><worldbody>

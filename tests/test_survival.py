@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybridwm import hazard
-from hybridwm import survival as sv
+from hybridwm.learning import survival as sv
+from hybridwm.world import hazard
 
 DT, T, R = 0.002, 150, 60
 

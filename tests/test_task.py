@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import physics
-from hybridwm.setting import build_task
-from hybridwm.starting import start_of
-from hybridwm.task import Quantity, Start, load_task, retargeted, shipped_tasks
-from hybridwm.terms import gauge, target_of
+from hybridwm.tasks.setting import build_task
+from hybridwm.tasks.starting import start_of
+from hybridwm.tasks.task import Quantity, Start, load_task, retargeted, shipped_tasks
+from hybridwm.tasks.terms import gauge, target_of
 
 SWING = """
 scene: cartpole

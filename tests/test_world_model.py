@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import physics
-from hybridwm import motors
-from hybridwm.features import Features
-from hybridwm.model import ModelOptions, WorldParams, world_model
-from hybridwm.residual import BOUND, into_world
-from hybridwm.trust import support, trust
+from hybridwm.world import motors
+from hybridwm.world.features import Features
+from hybridwm.world.model import ModelOptions, WorldParams, world_model
+from hybridwm.world.residual import BOUND, into_world
+from hybridwm.world.trust import support, trust
 
 PUSH = """<mujoco><option timestep="0.005"/>
 <worldbody><geom name="floor" type="plane" size="5 5 .1"/>

@@ -1,0 +1,231 @@
+"""How good a world model is: error against horizon, what each part explains, and whether its events are true.
+
+    position    √ mean_j (length_j · angle)² over hinges, m over rails and free bodies      velocity likewise, m/s
+    turn        geodesic angle of free and ball joints, rad
+    share of a part   1 − (error with it)² / (error without it)²
+    F1          a break counts as found within 2 steps of the true one
+    ECE         √ Σ_b n_b/N [(p̄_b − ȳ_b)² − ȳ_b (1 − ȳ_b)/(n_b − 1)], which is unbiased under the root
+    intervals   bootstrap over episodes, since windows of one episode are not independent
+
+A model is anything with the init and rollout of a WorldModel; all are asked the same windows. Legend: H steps, W windows, nb bonds.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hybridwm.learning.projection import Projection
+from hybridwm.logs import tangent
+from hybridwm.logs.recordings import Windows
+from physics import lanes as ln
+from physics.scene import Scene
+from physics.tree import FREE, HINGE, SLIDE, Tree, forward
+
+MATCH = 2  # steps
+BINS = 10
+
+
+class Subject(NamedTuple):
+    """A model and its parameters."""
+
+    model: Any
+    params: Any
+
+
+class Prediction(NamedTuple):
+    """What a model says of W windows."""
+
+    qpos: np.ndarray  # [H, nq, W]
+    qvel: np.ndarray  # [H, nv, W]
+    intact: np.ndarray  # [H, nb, W] what it takes to be most likely
+    chance: np.ndarray  # [nb, W] that each bond breaks within the window
+
+
+class Breaks(NamedTuple):
+    """Events of bonds that held when their window began, [n] each."""
+
+    found: np.ndarray  # step in which the model breaks it; H: never
+    true: np.ndarray  # step in which it broke; H: never
+    chance: np.ndarray  # the model's
+    episode: np.ndarray
+
+
+def predict(subject: Subject, given: Windows, *, project: bool = True) -> Prediction:
+    """Roll a model over windows; `project`: start on the bonds that hold, as noisy logs need."""
+    model, params = subject
+    nb = given.intact.shape[1]
+    read = lambda state, info: (state.qpos, state.qvel, state.intact, info.event_probability[:nb])  # noqa: E731
+    place = Projection(model.engine) if project and nb else None
+
+    @jax.jit
+    def run(params: Any, qpos: Any, qvel: Any, intact: Any, past: Any, ctrl: Any, forced: Any) -> Any:
+        if place is not None:
+            qpos, qvel = place(params.theta, qpos, qvel, intact)
+        state = model.init(params, qpos, qvel, intact=intact, past=past)
+        return model.rollout(params, state, ctrl, forced=forced, output=read)[1]
+
+    begin = (given.qpos[0], given.qvel[0], given.intact[0], given.past, given.ctrl)
+    ask = partial(run, params, *(jnp.asarray(x, float) for x in begin))
+    events = len(model.spec.names) if nb else 0
+    free = np.full((len(given.ctrl), events, given.ctrl.shape[-1]), -1, np.int8)
+    qpos, qvel, intact, _ = (np.asarray(x) for x in ask(jnp.asarray(free)))
+    chances = []
+    for bond in range(nb):  # its chance along the way on which it holds
+        held = free.copy()
+        held[:, bond] = 0
+        hazard = np.asarray(ask(jnp.asarray(held))[3], float)[:, bond]
+        chances.append(-np.expm1(np.log1p(-np.clip(hazard, 0, 1 - 1e-12)).sum(0)))
+    return Prediction(qpos, qvel, intact, np.array(chances).reshape(nb, -1))
+
+
+def lengths(scene: Scene) -> np.ndarray:
+    """[nv] m by which a dof counts: 1 for what moves in metres; how far a hinge's bodies reach; NaN for turns of whole bodies."""
+    model, tree = scene.model, Tree(scene.model)
+    pose = forward(tree, tuple(ln.static(row) for row in model.body_ipos), ln.static(model.qpos0))
+    out = np.full(model.nv, np.nan)
+    for j in range(model.njnt):
+        dof, kind, body = int(model.jnt_dofadr[j]), int(model.jnt_type[j]), int(model.jnt_bodyid[j])
+        if kind == FREE:
+            out[dof : dof + 3] = 1.0
+        elif kind == SLIDE:
+            out[dof] = 1.0
+        elif kind == HINGE:
+            anchor = np.array(pose.pos[body]) + np.array(pose.rot[body]) @ model.jnt_pos[j]
+            carried = [g for g in range(model.ngeom) if dof in tree.chain[int(model.geom_bodyid[g])]]
+            out[dof] = max((_reach(model, pose, g, anchor) for g in carried), default=1.0)
+    return out
+
+
+def _reach(model: Any, pose: Any, geom: int, anchor: np.ndarray) -> float:
+    body = int(model.geom_bodyid[geom])
+    centre = np.array(pose.pos[body]) + np.array(pose.rot[body]) @ model.geom_pos[geom]
+    return float(np.linalg.norm(centre - anchor) + model.geom_rbound[geom])
+
+
+def errors(scene: Scene, given: Windows, found: Prediction) -> dict[str, np.ndarray]:
+    """Error of each quantity at each step [H, W]; a quantity that the scene does not have is left out."""
+    apart = np.stack(
+        [tangent.difference(scene.model, a, b) for a, b in zip(given.qpos[1:], found.qpos.astype(float), strict=True)]
+    )
+    size, speed = lengths(scene), found.qvel - given.qvel[1:]
+    moves, turns = np.flatnonzero(np.isfinite(size)), np.flatnonzero(np.isnan(size))
+    rms = lambda x: np.sqrt(np.mean(np.square(x), 1))  # noqa: E731
+    out: dict[str, np.ndarray] = {}
+    if len(moves):
+        out["position (m)"] = rms(apart[:, moves] * size[moves, None])
+        out["velocity (m/s)"] = rms(speed[:, moves] * size[moves, None])
+    if len(turns):
+        bodies = len(turns) // 3
+        out["turn (rad)"] = np.sqrt(np.sum(np.square(apart[:, turns]), 1) / bodies)
+        out["spin (rad/s)"] = np.sqrt(np.sum(np.square(speed[:, turns]), 1) / bodies)
+    return out
+
+
+def over_window(error: np.ndarray) -> np.ndarray:
+    """RMS over the steps of each window: [W] from [H, W]."""
+    return np.sqrt(np.mean(np.square(error), 0))
+
+
+def explained(chain: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Share of the first entry's squared error (median over windows) that each later model takes away; the rest is `left`."""
+    squares = {name: float(np.median(np.square(error))) for name, error in chain.items()}
+    names, whole = list(squares), max(next(iter(squares.values())), 1e-300)
+    out = {b: (squares[a] - squares[b]) / whole for a, b in pairwise(names)}
+    return out | {"left": squares[names[-1]] / whole}
+
+
+def breaks(given: Windows, found: Prediction) -> Breaks:
+    """Bonds that held at the start of their window."""
+    horizon = len(given.ctrl)
+
+    def first(intact: np.ndarray) -> np.ndarray:
+        gone = intact < 0.5
+        return np.where(gone.any(0), gone.argmax(0), horizon)
+
+    held = given.intact[0] > 0.5
+    episode = np.broadcast_to(given.episode, held.shape)
+    return Breaks(first(found.intact)[held], first(given.intact[1:])[held], found.chance[held], episode[held])
+
+
+def mended(given: Windows, found: Prediction) -> int:
+    """How often a broken bond was whole again in the next step; it must be 0."""
+    intact = np.concatenate([given.intact[:1], found.intact])
+    return int((np.diff(intact, axis=0) > 0).sum())
+
+
+def event_scores(said: Breaks, horizon: int) -> dict[str, float]:
+    """F1, median timing error in steps, log-loss, ECE, share of windows in which something broke."""
+    happened, claimed = said.true < horizon, said.found < horizon
+    match = happened & claimed & (np.abs(said.found - said.true) <= MATCH)
+    asked = happened.sum() + claimed.sum()
+    both = happened & claimed
+    late = np.abs(said.found - said.true)[both]
+    return {
+        "f1": float(2 * match.sum() / asked) if asked else float("nan"),
+        "timing_steps": float(np.median(late)) if both.any() else float("nan"),
+        "log_loss": log_loss(said.chance, happened),
+        "ece": calibration_error(said.chance, happened),
+        "breaking": float(happened.mean()),
+        "n": float(len(happened)),
+    }
+
+
+def log_loss(chance: np.ndarray, happened: np.ndarray) -> float:
+    """Mean −log of the chance given to what came, chances kept 1e-4 from 0 and 1."""
+    p = np.clip(chance, 1e-4, 1 - 1e-4)
+    return float(-np.mean(np.where(happened, np.log(p), np.log1p(-p))))
+
+
+def reliability(chance: np.ndarray, happened: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """[bins, 3] mean chance, share that happened, count, in bins of equal width; NaN where empty."""
+    index = np.minimum((chance * bins).astype(int), bins - 1)
+    rows = [(chance[index == b], happened[index == b]) for b in range(bins)]
+    return np.array([(p.mean(), y.mean(), len(p)) if len(p) else (np.nan, np.nan, 0) for p, y in rows])
+
+
+def calibration_error(chance: np.ndarray, happened: np.ndarray, bins: int = BINS) -> float:
+    """Debiased ECE (root mean square over bins)."""
+    table = reliability(chance, happened, bins)
+    p, y, n = table[table[:, 2] > 1].T
+    excess = (p - y) ** 2 - y * (1 - y) / np.maximum(n - 1, 1)
+    return float(np.sqrt(max(np.sum(n * excess) / max(len(chance), 1), 0.0)))
+
+
+def threshold_rule(load: np.ndarray, happened: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The best rule `breaks above c` on one of the loads [K, n]; its two chances are the shares that broke, by add-one counts."""
+
+    def rule(k: int, c: float) -> tuple[float, Callable[[np.ndarray], np.ndarray]]:
+        above = load[k] > c
+        high, low = ((happened[side].sum() + 1) / (side.sum() + 2) for side in (above, ~above))
+        chance = lambda x: np.where(x[k] > c, high, low)  # noqa: E731
+        return log_loss(chance(load), happened), chance
+
+    places = [(k, c) for k, row in enumerate(load) for c in np.quantile(row, np.linspace(0.01, 0.99, 99))]
+    return min((rule(k, c) for k, c in places), key=lambda found: found[0])[1]
+
+
+def bootstrap(
+    statistic: Callable[[np.ndarray], float], episode: np.ndarray, *, seed: int = 0, draws: int = 1000
+) -> tuple[float, float]:
+    """95 % interval of statistic(index of windows), episodes drawn with replacement."""
+    rng, names = np.random.default_rng(seed), np.unique(episode)
+    where = [np.flatnonzero(episode == name) for name in names]
+    values = [
+        statistic(np.concatenate([where[i] for i in rng.integers(0, len(names), len(names))])) for _ in range(draws)
+    ]
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def paired_ratio(
+    error: np.ndarray, against: np.ndarray, episode: np.ndarray, *, seed: int = 0
+) -> tuple[float, tuple[float, float]]:
+    """Mean over episodes of the ratio of their mean errors, and its 95 % interval."""
+    names = np.unique(episode)
+    ratio = np.array([error[episode == n].mean() / max(against[episode == n].mean(), 1e-300) for n in names])
+    return float(ratio.mean()), bootstrap(lambda index: float(ratio[index].mean()), np.arange(len(names)), seed=seed)

@@ -1,0 +1,1 @@
+"""From recordings to a model: identification, residual, trust, events, and how models are kept."""

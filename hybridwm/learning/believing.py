@@ -1,0 +1,118 @@
+"""Where a residual may be believed, and whether it is worth having: both settled on data that it was not trained on.
+
+low, high   the extremes of the training features
+limit       what the members' spread stays below in 99.5 % of validation steps
+reach       the largest of a few for which the hybrid is nowhere worse than the physics, on validation windows whose
+            features were pushed outside the box by shrinking the box: for every share s of its size, the windows that leave
+            the box s·[low, high] are judged with that box
+worth       mean over validation windows of  error(hybrid) / error(physics), with its 95 % interval over episodes:
+            an upper end above 1 refuses the residual
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hybridwm.learning.training import Batch, misses
+from hybridwm.world.model import WorldModel, WorldParams
+from hybridwm.world.residual import disagreement, normalised
+from hybridwm.world.trust import TrustParams, support
+
+Array = jax.Array
+REACHES = (2.0, 1.0, 0.5, 0.25, 0.1)  # standard deviations of the features
+SHARES = (0.5, 0.7)
+
+
+class Worth(NamedTuple):
+    """Error of one model over that of another, paired window by window."""
+
+    ratio: float
+    interval: tuple[float, float]
+
+    @property
+    def holds(self) -> bool:
+        """Never worse, to 95 %."""
+        return self.interval[1] <= 1.0
+
+
+def window_errors(model: WorldModel) -> Callable[[Any, Batch], Array]:
+    """Compiled (params, windows) -> root mean square over time of the distance in pose, [W]; what is not finite is infinite."""
+
+    @jax.jit
+    def run(params: WorldParams, given: Batch) -> Array:
+        apart = misses(model, params, given)[:, : model.engine.scene.model.nv]
+        error = jnp.sqrt(jnp.mean(jnp.sum(jnp.square(apart), 1), 0))
+        return jnp.where(jnp.isfinite(error), error, jnp.inf)
+
+    return run
+
+
+def worth(hybrid: np.ndarray, physics: np.ndarray, episode: np.ndarray, *, draws: int = 2000, seed: int = 0) -> Worth:
+    """Mean of the paired ratios, its interval by resampling episodes; see `paired`."""
+    ratio = paired(hybrid, physics)
+    names, place = np.unique(episode, return_inverse=True)
+    total, count = np.bincount(place, ratio), np.bincount(place)
+    pick = np.random.default_rng(seed).integers(0, len(names), (draws, len(names)))
+    means = total[pick].sum(1) / count[pick].sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Worth(float(ratio.mean()), (float(low), float(high)))
+
+
+def paired(hybrid: np.ndarray, physics: np.ndarray) -> np.ndarray:
+    """error(hybrid) / error(physics) per window, both raised by a twentieth of the mean: 1 where nothing happens."""
+    least = 0.05 * float(np.mean(np.minimum(physics, 1e6))) + 1e-12
+    return (np.minimum(hybrid, 1e6) + least) / (np.minimum(physics, 1e6) + least)
+
+
+def trusted(
+    model: WorldModel, params: WorldParams, training: Batch, validation: Batch, episode: np.ndarray
+) -> WorldParams:
+    """The parameters with their trust. training: one-step windows; validation: longer windows, each of an `episode`."""
+    z, _ = _looked(model, params, training)
+    _, spread = _looked(model, params, _first_steps(validation))
+    limit = max(float(np.quantile(spread, 0.995)), 1e-3)
+    base, errors = params._replace(residual=None), window_errors(model)
+    physics = np.asarray(errors(base, validation))
+    for reach in REACHES:
+        fits = [
+            _never_worse(errors, params, _shrunk(z, share, reach, limit), validation, physics, episode)
+            for share in SHARES
+        ]
+        if all(fits):
+            return params._replace(trust=support(jnp.asarray(z), reach=reach, limit=limit))
+    return params._replace(trust=support(jnp.asarray(z), reach=REACHES[-1], limit=limit))
+
+
+def _never_worse(
+    errors: Any, params: WorldParams, trust: TrustParams, validation: Batch, physics: np.ndarray, episode: np.ndarray
+) -> bool:
+    return worth(np.asarray(errors(params._replace(trust=trust), validation)), physics, episode).interval[1] <= 1.0
+
+
+def _shrunk(z: np.ndarray, share: float, reach: float, limit: float) -> TrustParams:
+    low, high = z.min(1, keepdims=True), z.max(1, keepdims=True)
+    middle, half = (low + high) / 2, share * (high - low) / 2
+    return support(jnp.asarray(np.concatenate([middle - half, middle + half], 1)), reach=reach, limit=limit)
+
+
+def _first_steps(given: Batch) -> Batch:
+    return Batch(
+        given.qpos[:2], given.qvel[:2], given.ctrl[: len(given.ctrl) // (len(given.qpos) - 1)], given.intact, given.past
+    )
+
+
+def _looked(model: WorldModel, params: WorldParams, given: Batch) -> tuple[np.ndarray, np.ndarray]:
+    """(z [F, W], spread [W]) at the start of the windows."""
+    found = jax.jit(partial(_look, model))(params, given)
+    return np.asarray(found[0]), np.asarray(found[1])
+
+
+def _look(model: WorldModel, params: WorldParams, given: Batch) -> tuple[Array, Array]:
+    assert params.residual is not None
+    state = model.init(params, given.qpos[0], given.qvel[0], intact=given.intact, past=given.past)
+    raw = model.features(params, state, given.ctrl[0])
+    return normalised(params.residual, raw), disagreement(params.residual, model.residual(params.residual, raw))

@@ -1,0 +1,207 @@
+"""fit: logs in, a world model out. Physics explains what it can, then the residual, then the events.
+
+    1. identify   θ, and the motors' lag if asked, with uncertainty            identification.py
+    2. residual   one step, then growing windows through the engine             training.py
+    3. trust      support, spread and reach, on validation data                 believing.py
+    4. events     loads from the engine, survival likelihood, calibration       survival.py
+
+Never worse than its physics: a residual whose validation error is not below that of the identified physics, with its interval, is
+refused, and the number is told. The training is saved after every chunk; started again it goes on where it was, bit for bit.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import physics
+from hybridwm.learning import training
+from hybridwm.learning.believing import Worth, paired, trusted, window_errors, worth
+from hybridwm.learning.identification import Identified, identify
+from hybridwm.learning.training import Batch, Progress, Stage, Training, batch_of, take, unbroken
+from hybridwm.learning.unknowns import Unknown
+from hybridwm.logs.recordings import Dataset, Windows, split, windows
+from hybridwm.logs.stepping import stepped
+from hybridwm.world.model import ModelOptions, WorldModel, WorldParams, world_model
+
+Array = jax.Array
+STAGES = (
+    Stage(horizon=0, updates=10_000, batch=512, look=1000),
+    Stage(horizon=8, updates=400, batch=64, learning_rate=1e-3),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """How a world model is fitted."""
+
+    model: ModelOptions = field(default_factory=ModelOptions)
+    stages: tuple[Stage, ...] = STAGES
+    """Of the residual; none: no residual."""
+    lag: bool = True
+    """Whether motors may lag behind their commands."""
+    memory_s: float = 0.3
+    """Seconds of past commands that the motors' lag is worked out from."""
+    identify_s: float = 0.1
+    """Length of the windows that θ is identified on."""
+    validate_s: float = 1.0
+    """Length of the windows that the residual is judged on."""
+    validation: float = 0.15
+    """Share of the episodes kept for that."""
+    seed: int = 0
+
+
+def stages(effort: float = 1.0) -> tuple[Stage, ...]:
+    """The usual stages, with so many times the usual updates."""
+    if not effort > 0:
+        raise ValueError(f"effort is {effort}; give a number above 0")
+    return tuple(replace(stage, updates=max(1, round(stage.updates * effort))) for stage in STAGES)
+
+
+class Fitted(NamedTuple):
+    """A fitted world model and how it came out."""
+
+    model: WorldModel
+    params: WorldParams
+    identified: Identified | None
+    """θ alone, as the rival `physics identified` has it."""
+    worth: Worth | None
+    """The residual's validation error over that of the identified physics."""
+    kept: bool
+    """Whether the residual was good enough to keep."""
+    report: dict[str, Any]
+
+
+def default_unknowns(scene: physics.Scene) -> tuple[Unknown, ...]:
+    """What logs are asked about where the user names nothing: masses, damping, friction, gains."""
+    model = scene.model
+    moving = [model.body(b).name for b in range(1, model.nbody) if model.body_mass[b] > 0 and model.body(b).name]
+    joints = [model.joint(j).name for j in range(model.njnt) if int(model.jnt_type[j]) > 1 and model.joint(j).name]
+    free = {int(model.jnt_bodyid[j]) for j in range(model.njnt) if int(model.jnt_type[j]) == 0}
+    rubbing = [
+        model.geom(g).name for g in range(model.ngeom) if int(model.geom_bodyid[g]) in free and model.geom_contype[g]
+    ]
+    out = [Unknown(leaf="body_mass", names=(name,), prior_std=0.5) for name in moving]
+    out += [Unknown(leaf="dof_damping", names=(name,), scale="linear", prior_std=0.1, low=0.0) for name in joints]
+    if rubbing and all(rubbing):
+        grounds = [model.geom(g).name for g in range(model.ngeom) if model.body_weldid[model.geom_bodyid[g]] == 0]
+        named = tuple(name for name in (*rubbing, *grounds) if name)
+        out.append(Unknown(leaf="geom_friction", names=named, prior_std=0.5, label="friction"))
+    return tuple(out)
+
+
+def prepared(dataset: Dataset, options: FitOptions) -> tuple[Dataset, Dataset]:
+    """(training, validation) split by episode; with the engine's own velocities where each row is one of its steps."""
+    parts = split(
+        stepped(dataset) if dataset.substeps == 1 else dataset,
+        (1 - options.validation, options.validation),
+        seed=options.seed,
+    )
+    return parts[0], parts[1]
+
+
+def identified(
+    dataset: Dataset,
+    options: FitOptions,
+    unknowns: Sequence[Unknown],
+    *,
+    lag: bool,
+    engine: physics.Engine,
+    most: int = 1024,
+) -> tuple[WorldParams, Identified]:
+    """θ (and the lag) from windows of the training data, as parameters of a model without anything learned."""
+    model = world_model(engine, options.model)
+    theta = jax.tree.map(jnp.asarray, physics.nominal(dataset.scene))
+    params = WorldParams(theta=theta)
+    if lag:
+        steps = float(dataset.scene.model.opt.timestep)
+        params = params._replace(lag_s=jnp.full(dataset.scene.model.nu, 5 * steps))
+        unknowns = (*unknowns, Unknown(leaf="lag_s", prior_std=1.5, low=steps / 5, high=options.memory_s / 2))
+    found = identify(
+        model, _some(dataset, options, options.identify_s, most), unknowns, params=params, every=dataset.substeps
+    )
+    return found.params, found
+
+
+def _some(dataset: Dataset, options: FitOptions, seconds: float, most: int) -> Windows:
+    """Unbroken windows of so many seconds, at most so many, spread evenly."""
+    steps = max(1, round(seconds / dataset.dt))
+    cut = unbroken(windows(dataset, steps, past=memory(dataset, options)))
+    return take(cut, np.linspace(0, len(cut.start) - 1, min(most, len(cut.start))).round().astype(int))
+
+
+def judged_windows(held_out: Dataset, options: FitOptions) -> tuple[Batch, np.ndarray]:
+    """Windows of held-out episodes that models are judged on, and the episode of each."""
+    cut = _some(held_out, options, options.validate_s, 256)
+    return batch_of(cut, held_out.substeps), np.asarray(cut.episode)
+
+
+def memory(dataset: Dataset, options: FitOptions) -> int:
+    """Past commands that a window carries."""
+    return round(options.memory_s / dataset.dt) if options.lag else options.model.delay
+
+
+def fit(
+    dataset: Dataset,
+    options: FitOptions = FitOptions(),
+    *,
+    unknowns: Sequence[Unknown] | None = None,
+    watch: Callable[[str, Progress | None], None] = lambda stage, progress: None,
+    log: Any = None,
+) -> Fitted:
+    """Fit a world model to logs. `watch` is told what goes on; `log` (a TrainingLog) makes the training resumable."""
+    engine = physics.brax_engine(dataset.scene)
+    train_set, held_out = prepared(dataset, options)
+    unknowns = default_unknowns(dataset.scene) if unknowns is None else unknowns
+    watch("identify", None)
+    plain, found = identified(train_set, options, unknowns, lag=False, engine=engine)
+    params = identified(train_set, options, unknowns, lag=True, engine=engine)[0] if options.lag else plain
+    model = world_model(engine, options.model)
+    if not options.stages:
+        return Fitted(model, params, found, None, False, {})
+    params, score = _learned(model, params, plain, options, train_set, held_out, watch, log)
+    kept = score.holds
+    return Fitted(model, params if kept else params._replace(residual=None, trust=None), found, score, kept, {})
+
+
+def _learned(
+    model: WorldModel, params: WorldParams, plain: WorldParams, options: FitOptions,
+    train_set: Dataset, held_out: Dataset, watch: Any, log: Any,
+) -> tuple[WorldParams, Worth]:  # fmt: skip
+    """The residual with its trust, and what it is worth against the identified physics."""
+    past = memory(train_set, options)
+    params = params._replace(residual=model.residual.fresh(jax.random.key(options.seed)))
+    single = batch_of(_some(train_set, options, train_set.dt, 50_000), train_set.substeps)
+    params = training.normalisation(model, params, single)
+    judged, episode = judged_windows(held_out, options)
+    errors = window_errors(model)
+    base = np.asarray(errors(plain, judged))
+
+    def score(weights: Any) -> float:
+        got = np.asarray(errors(with_weights(params, weights), judged))
+        return float(np.exp(np.mean(np.log(paired(got, base)))))
+
+    now = begun = _resumed(log, training.begin(model, params, options.stages))
+    for now, progress in training.train(
+        model, params, options.stages, train_set, score, seed=options.seed, past=past, resume=begun
+    ):
+        watch("residual", progress)
+        if log is not None:
+            log.save(int(now.stage) * 1_000_000 + int(now.chunk), now)
+    watch("trust", None)
+    params = trusted(model, with_weights(params, now.best), single, judged, episode)
+    return params, worth(np.asarray(errors(params, judged)), base, episode)
+
+
+def _resumed(log: Any, begin: Training) -> Training:
+    latest = None if log is None else log.latest(begin)
+    return begin if latest is None else latest[1]
+
+
+def with_weights(params: WorldParams, weights: Any) -> WorldParams:
+    """The parameters with other weights of the residual, and no trust."""
+    assert params.residual is not None
+    return params._replace(residual=params.residual._replace(weights=weights), trust=None)

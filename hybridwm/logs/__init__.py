@@ -1,0 +1,1 @@
+"""What was measured: recordings, how they are read, written, collected, cleaned and cut."""

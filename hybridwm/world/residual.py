@@ -1,0 +1,162 @@
+"""r_φ and s_φ: what the engine gets wrong, as a bounded force before the constraint solve and as factors on θ.
+
+    z = (features − centre) / width,   and of every joint's speed v also tanh(10 v / width), tanh(100 v / width)
+    y = N_φ(z) of each member                                           zero before training
+    w = b tanh(y σ / b),   b = 3 σ       force per dof; of a free body: force and torque in its own frame
+    log factor = log 3 · tanh y          for each corrected entry of θ (gain of a motor, friction of a geom, damping of a joint)
+
+σ is the spread of the force that the training data asks for, so b holds nearly all of it, and no input can ask for more.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hybridwm.world import network
+from hybridwm.world.features import Features
+from physics import lanes as ln
+from physics.types import Params
+
+Array = jax.Array
+BOUND = 3.0  # in σ
+LARGEST_FACTOR = 3.0
+_CORRECTED = {"gain": "actuator_gain", "friction": "geom_friction", "damping": "dof_damping"}
+
+
+class ResidualParams(NamedTuple):
+    """What training finds."""
+
+    centre: Array  # [F]
+    width: Array  # [F]
+    scale: Array  # [nv] σ in N, N m
+    weights: Any  # ensemble of networks, every leaf [M, ...]
+
+
+class Correction(NamedTuple):
+    """What the residual adds in one step, before trust."""
+
+    force: Array  # [M, nv, W] bounded, own frame
+    factor: Array  # [M, C, W] log factors on θ
+
+
+class Residual:
+    """Static structure of a residual: where its outputs go."""
+
+    def __init__(
+        self,
+        features: Features,
+        hidden: tuple[int, ...],
+        members: int,
+        corrections: tuple[str, ...] = (),
+        *,
+        force: bool = True,
+    ) -> None:
+        if unknown := set(corrections) - set(_CORRECTED):
+            raise ValueError(f"corrections {sorted(unknown)}: allowed are {', '.join(_CORRECTED)}")
+        model = features.scene.model
+        self.features, self.hidden, self.members = features, hidden, members
+        self.nv, self.forced = model.nv, model.nv if force else 0
+        self.targets = _targets(model, corrections)
+        self.ground = [
+            g for g in range(model.ngeom) if model.body_weldid[model.geom_bodyid[g]] == 0 and model.geom_contype[g]
+        ]
+        self.sharp = np.array([i for i, name in enumerate(features.names) if _is_joint_speed(name)], int)
+        self.inputs, self.outputs = len(features.names) + 2 * len(self.sharp), self.forced + len(self.targets)
+        self.graph = network.structure(self.inputs, hidden, self.outputs)
+
+    def fresh(self, key: Array) -> ResidualParams:
+        """Untrained: centre 0, width 1, σ 1, networks that say zero."""
+        weights = network.ensemble(key, self.members, self.inputs, self.hidden, self.outputs)
+        n = len(self.features.names)
+        return ResidualParams(jnp.zeros(n), jnp.ones(n), jnp.ones(self.nv), weights)
+
+    def __call__(self, params: ResidualParams, raw: Array) -> Correction:
+        """raw [F, W] -> every member's correction, leaves [M, ...]."""
+        y = network.evaluate(self.graph, params.weights, self._inputs(params, raw))
+        return self._bounded(params, jnp.moveaxis(y, 0, 1), lambda x: jnp.moveaxis(x, 1, 0))
+
+    def own(self, params: ResidualParams, raw: Array) -> Correction:
+        """The worlds in M groups, each asking its own member: leaves [...]."""
+        return self._bounded(
+            params, network.evaluate_own(self.graph, params.weights, self._inputs(params, raw)), lambda x: x
+        )
+
+    def _inputs(self, params: ResidualParams, raw: Array) -> Array:
+        speed = raw[self.sharp] / _column(params.width[self.sharp], raw)
+        return jnp.concatenate([normalised(params, raw), jnp.tanh(10 * speed), jnp.tanh(100 * speed)])
+
+    def _bounded(self, params: ResidualParams, y: Array, back: Any) -> Correction:
+        bound = BOUND * _column(params.scale, y)
+        force = bound * jnp.tanh(y[: self.forced] / BOUND) if self.forced else 0 * y[:1] * bound
+        return Correction(back(force), back(np.log(LARGEST_FACTOR) * jnp.tanh(y[self.forced :])))
+
+    def corrected(self, theta: Params, factor: Array) -> Params:
+        """θ · exp(factor [C, W])."""
+        for leaf in {name for name, _ in self.targets}:
+            rows = [(c, index) for c, (name, index) in enumerate(self.targets) if name == leaf]
+            base = self._lent(theta.geom_friction) if leaf == "geom_friction" else getattr(theta, leaf)
+            theta = theta._replace(**{leaf: _scaled(base, factor, rows)})
+        return theta
+
+    def _lent(self, friction: Any) -> Array:
+        """A contact takes the larger friction of its geoms: the moving ones take over the ground's, which then has none."""
+        friction = jnp.asarray(friction)
+        if not self.ground:
+            return friction
+        most = jnp.max(friction[np.array(self.ground), 0], 0)
+        for _, index in (target for target in self.targets if target[0] == "geom_friction"):
+            friction = friction.at[index].max(most)
+        return friction.at[np.array(self.ground), 0].set(0.0)
+
+
+def normalised(params: ResidualParams, raw: Array) -> Array:
+    """z [F, W]."""
+    return (raw - _column(params.centre, raw)) / _column(params.width, raw)
+
+
+def disagreement(params: ResidualParams, given: Correction) -> Array:
+    """Spread of the members' forces in σ, root mean square over the dofs: [W]."""
+    apart = given.force - jnp.mean(given.force, 0)
+    return jnp.sqrt(jnp.mean(jnp.square(apart / _column(params.scale, given.force[0])), (0, 1)) + 1e-20)
+
+
+def into_world(features: Features, qpos: Array, force: Array) -> Array:
+    """The force of free bodies' translation, turned from their own frame into the world's: [nv, W]."""
+    model, out = features.scene.model, list(ln.lanes(force))
+    for j in range(model.njnt):
+        if int(model.jnt_type[j]) == 0:
+            at, dof = int(model.jnt_qposadr[j]), int(model.jnt_dofadr[j])
+            turn = ln.quat_mat(ln.quat_unit(tuple(qpos[at + 3 + i] for i in range(4))))  # type: ignore
+            out[dof : dof + 3] = ln.matvec(turn, out[dof : dof + 3])
+    return jnp.stack(out) if out else force
+
+
+def _is_joint_speed(name: str) -> bool:
+    return name.endswith(".speed")
+
+
+def _targets(model: Any, corrections: tuple[str, ...]) -> list[tuple[str, tuple[int, ...]]]:
+    """(leaf of θ, index) of every corrected entry."""
+    out: list[tuple[str, tuple[int, ...]]] = []
+    if "gain" in corrections:
+        out += [("actuator_gain", (i,)) for i in range(model.nu)]
+    if "friction" in corrections:
+        moving = [g for g in range(model.ngeom) if model.body_dofnum[model.geom_bodyid[g]] and model.geom_contype[g]]
+        out += [("geom_friction", (g, 0)) for g in moving]
+    if "damping" in corrections:
+        out += [("dof_damping", (d,)) for d in range(model.nv) if model.dof_damping[d] > 0]
+    return out
+
+
+def _scaled(leaf: Any, factor: Array, rows: list[tuple[int, tuple[int, ...]]]) -> Array:
+    leaf = jnp.asarray(leaf, factor.dtype)
+    wide = jnp.broadcast_to(leaf.reshape(leaf.shape + (1,) * (factor.ndim - 1)), (*leaf.shape, *factor.shape[1:]))
+    for c, index in rows:
+        wide = wide.at[index].multiply(jnp.exp(factor[c]))
+    return wide
+
+
+def _column(x: Array, like: Array) -> Array:
+    return x.reshape(-1, *[1] * (like.ndim - 1))
