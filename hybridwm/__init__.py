@@ -12,6 +12,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hybridwm.estimate import adapting as adapting
+    from hybridwm.estimate import delayed as delayed
+    from hybridwm.estimate import unscented as unscented
     from hybridwm.judging.evaluation import Prediction as Prediction
     from hybridwm.judging.evaluation import Subject as Subject
     from hybridwm.judging.evaluation import paired_ratio as paired_ratio
@@ -144,6 +147,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "hybridwm.learning.survival": ("learn_events",),
+    "hybridwm.estimate": ("adapting", "delayed", "unscented"),
     "hybridwm.judging.evaluation": ("Prediction", "Subject", "paired_ratio", "predict"),
     "hybridwm.tasks.certificate": ("Certificate", "certify", "certify_controls", "witness"),
     "hybridwm.learning.checkpoint": ("Saved", "TrainingLog", "load_model", "load_saved", "save_model"),
