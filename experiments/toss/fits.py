@@ -1,0 +1,84 @@
+"""One set of fits: M groups of throws, each scored on throws that it never saw.
+
+    group m of size N       N throws drawn from all but fold m, scored on fold m
+    with a part kept aside  N throws drawn from all of the data, scored on the part
+
+The draws of a fold are nested: 4 of the 8, 8 of the 16 …
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.measured.splits import group_folds
+from experiments.toss.fitting import Effort, identify
+from experiments.toss.models import Fitted, Model
+from experiments.toss.sets import Set, score
+from experiments.toss.things import Thing
+from experiments.toss.windows import Throws, whole
+
+Array = jax.Array
+ROWS = 32  # whole throws are predicted in multiples of so many rows, so that another set asks for no new program
+
+
+class Groups(NamedTuple):
+    """Who learns from what, and who is asked about what."""
+
+    known: list[np.ndarray]  # per group: throws in the order in which they are drawn
+    asked: list[np.ndarray]  # per group
+    learn_from: Throws
+    ask_about: Throws
+
+    def parts(self, size: int | None) -> list[Throws]:
+        """The throws that each group of this size knows."""
+        return [self.learn_from.of(k[:size]) for k in self.known]
+
+    @property
+    def most(self) -> int:
+        """The largest size."""
+        return min(map(len, self.known))
+
+
+def groups_of(data: Set, aside: Set | None, folds: int, seed: int) -> Groups:
+    """The folds of one seed."""
+    n, rng = data.throws.number, np.random.default_rng(seed + 1000)
+    if aside is not None:
+        every = np.arange(aside.throws.number)
+        return Groups([rng.permutation(n) for _ in range(folds)], [every] * folds, data.throws, aside.throws)
+    fold = group_folds(np.arange(n), folds, seed)
+    known = [rng.permutation(np.flatnonzero(fold != m)) for m in range(folds)]
+    return Groups(known, [np.flatnonzero(fold == m) for m in range(folds)], data.throws, data.throws)
+
+
+def predict(model: Model, fitted: Fitted, groups: Groups) -> list[np.ndarray]:
+    """Each group's asked throws, predicted from their first rows: [R, nq, n_m]."""
+    most, rows = max(map(len, groups.asked)), len(groups.ask_about.seen) - 1
+    rows = -(-rows // ROWS) * ROWS
+    index = np.concatenate([np.resize(a, most) for a in groups.asked])
+    start = whole(groups.ask_about.of(index), 1)
+    roll = jax.jit(lambda f, q, v: model.rollout(f, q, v, rows)[0])
+    found = np.asarray(roll(fitted, jnp.asarray(start.qpos), jnp.asarray(start.qvel)))
+    found = np.concatenate([start.qpos[None], found])[: len(groups.ask_about.seen)]
+    parts = np.split(found, len(groups.asked), -1)
+    return [part[..., : len(a)] for part, a in zip(parts, groups.asked, strict=True)]
+
+
+def judged(thing: Thing, model: Model, fitted: Fitted, groups: Groups) -> dict[str, np.ndarray]:
+    """Scores of every asked throw, one column per measure: [n, 5], with its group and its number."""
+    found = predict(model, fitted, groups)
+    table = [np.column_stack(score(thing, q, groups.ask_about.of(a))) for q, a in zip(found, groups.asked, strict=True)]
+    return {
+        "scores": np.concatenate(table),
+        "throw": np.concatenate(groups.asked),
+        "group": np.concatenate([np.full(len(a), m) for m, a in enumerate(groups.asked)]),
+    }
+
+
+def fit_physics(
+    thing: Thing, model: Model, groups: Groups, size: int | None, effort: Effort, seed: int
+) -> dict[str, np.ndarray]:
+    """φ of every group, and its scores."""
+    phi = identify(thing, model, groups.parts(size), effort, seed)
+    return {"phi": phi} | judged(thing, model, Fitted(jnp.asarray(phi), None), groups)

@@ -1,0 +1,250 @@
+"""Fit φ and networks to measured throws, for M groups of throws side by side.
+
+    ℓ(throw)  = mean over rows of |p − p̂| / (13 % of the width) + angle / 17°          the two published measures, alike
+    J         = mean over throws of ℓ + ½/n Σ ((φ − φ₀)/spread)² + ridge/n · |weights|²       n throws are known
+
+1. scale      g from the fall before the first touch, the half width from the height at rest: φ₀ of both, within 0.3 %
+2. descent    Adam on ∂J/∂φ through every contact of whole throws
+3. search     what remains rugged: candidates around φ, drawn anew from the best quarter, on the same J
+4. network    Adam on ∂J/∂weights, on short windows first, then on whole throws; φ stays
+
+Legend: P unknowns, M groups, B throws of a batch in each, K candidates.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.measured.tosses import DT
+from experiments.toss.models import Fitted, Model
+from experiments.toss.things import Thing
+from experiments.toss.windows import Throws, Windows, whole, window
+from physics.rollout import gradient_options
+
+Array = jax.Array
+POSITION, ROTATION = 0.13, np.radians(17.0)
+SCALE_SPREAD = 0.003
+
+
+class Effort(NamedTuple):
+    """How long to fit."""
+
+    descent: int = 30
+    search: int = 8
+    candidates: int = 12
+    batch: int = 48
+    rows: int = 112
+    short_steps: int = 100
+    short_rows: int = 24
+    long_steps: int = 100
+
+
+def per_throw(thing: Thing, qpos: Array, truth: Any, seen: Any) -> Array:
+    """ℓ of predicted qpos [H, nq, W]: [W]."""
+    apart = jnp.sqrt(jnp.sum((qpos[:, :3] - truth[:, :3]) ** 2, 1) + 1e-8) / thing.width
+    dot = jnp.abs(jnp.sum(qpos[:, 3:7] * truth[:, 3:7], 1))
+    angle = 2 * jnp.sqrt(jnp.maximum(2 - 2 * dot, 0) + 1e-6)
+    if thing.engine.scene.model.nq > 7:
+        turn = jnp.sin((qpos[:, 7] - truth[:, 7]) / 2)
+        angle = angle + 2 * jnp.sqrt(turn * turn + 1e-6)
+    return jnp.sum((apart / POSITION + angle / ROTATION) * seen, 0) / jnp.maximum(jnp.sum(seen, 0), 1)
+
+
+def scale(thing: Thing, throws: Throws, clear: float = 0.01) -> tuple[float, float]:
+    """g and the half width's factor of throws: from the fall before the first touch, and from the height at rest."""
+    height = throws.qpos[:, 2]
+    low = height - _reach(thing, throws.qpos)
+    before = np.cumprod(low > clear, 0) * throws.seen
+    fall = [_bend(height[:n, i]) for i, n in enumerate(before.sum(0).astype(int)) if n >= 8]
+    weight = np.array([n for _, n in fall], float)
+    g = float(np.average([a for a, _ in fall], weights=weight**5)) if fall else 9.81
+    n, last = np.arange(throws.number), throws.seen.sum(0).astype(int) - 1
+    up = np.abs(_up(throws.qpos)[last, :, n])
+    ratio = height[last, n] / np.array(thing.boxes[0][1])[up.argmax(1)]
+    flat = (up.max(1) > np.cos(np.radians(2))) & (np.abs(ratio - 1) < 0.1)
+    return g, float(np.median(ratio[flat])) if flat.any() else 1.0
+
+
+def _bend(height: np.ndarray) -> tuple[float, int]:
+    """Downward acceleration of equally spaced heights, and how many there were."""
+    t = DT * np.arange(len(height))
+    return -2 * float(np.polyfit(t, height.astype(float), 2)[0]), len(height)
+
+
+def _reach(thing: Thing, qpos: np.ndarray) -> np.ndarray:
+    """How far below the first body's centre its lowest corner is: [R, n]."""
+    return np.einsum("rin,i->rn", np.abs(_up(qpos)), np.array(thing.boxes[0][1]))
+
+
+def _up(qpos: np.ndarray) -> np.ndarray:
+    """The vertical in the first body's frame, [R, 3, n]."""
+    w, x, y, z = np.moveaxis(qpos[:, 3:7], 1, 0)
+    return np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], 1)
+
+
+def begin(thing: Thing, parts: list[Throws]) -> tuple[np.ndarray, np.ndarray]:
+    """φ₀ and its spread, each [P, M], after looking at the scale of every group's throws."""
+    centre = np.repeat(thing.guess[:, None], len(parts), 1)
+    spread = np.repeat(thing.spread[:, None], len(parts), 1)
+    for m, part in enumerate(parts):
+        g, factor = scale(thing, part)
+        for name, value in (("gravity", g), ("half_width", factor)):
+            centre[thing.place(name), m], spread[thing.place(name), m] = np.log(value), SCALE_SPREAD
+    return centre.astype(np.float32), spread.astype(np.float32)
+
+
+def drawn(parts: list[Throws], size: int, cut: Callable[[Throws], Windows], rng: np.random.Generator) -> Windows:
+    """A batch of `size` throws of each group, cut, side by side."""
+    picked = [cut(part.of(_pick(part.number, size, rng))) for part in parts]
+    return Windows(*(np.concatenate(x, -1) for x in zip(*picked, strict=True)))
+
+
+def _pick(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    return np.concatenate([rng.permutation(count) for _ in range(-(-size // count))])[:size]
+
+
+def short(rows: int, rng: np.random.Generator) -> Callable[[Throws], Windows]:
+    """Cuts windows at random rows from 1 on."""
+
+    def cut(part: Throws) -> Windows:
+        latest = np.maximum(part.seen.sum(0).astype(int) - rows - 1, 1)
+        return window(part, rng.integers(1, latest + 1), rows)
+
+    return cut
+
+
+class _Objective(NamedTuple):
+    value: Callable[..., Array]  # ℓ [M, B]
+    gradient: Callable[..., tuple[Array, Any]]
+
+
+def objective(thing: Thing, model: Model, *, train_phi: bool) -> _Objective:
+    """J of a batch, and its gradient with respect to φ or to the weights."""
+
+    def lost(fitted: Fitted, batch: Windows) -> tuple[Array, Array]:
+        qpos, said = model.rollout(fitted, batch.qpos, batch.qvel, batch.truth.shape[0])
+        groups = fitted.phi.shape[1]
+        return per_throw(thing, qpos, batch.truth, batch.seen).reshape(groups, -1), said.reshape(
+            *said.shape[:2], groups, said.shape[2] // groups
+        )
+
+    def total(free: Any, held: Any, batch: Windows, anchor: Any) -> tuple[Array, Array]:
+        fitted = Fitted(free, held) if train_phi else Fitted(held, free)
+        loss, said = lost(fitted, batch)
+        count, centre, spread, ridge = anchor
+        if train_phi:
+            extra = jnp.sum(((free - centre) / spread) ** 2, 0) / (2 * count)
+        else:
+            extra = ridge / count * sum(jnp.sum(w.reshape(len(count), -1) ** 2, 1) for w in jax.tree.leaves(free))
+            extra = extra + SMALL / count * jnp.mean(jnp.sum(said**2, 1), (0, 2))
+        return jnp.sum(jnp.mean(loss, 1) + extra), jnp.mean(loss, 1)
+
+    def gradient(*args: Any) -> Any:
+        (_, loss), found = jax.value_and_grad(total, has_aux=True)(*args)
+        return loss, found
+
+    return _Objective(
+        jax.jit(lambda fitted, batch: lost(fitted, batch)[0]), jax.jit(gradient, compiler_options=gradient_options())
+    )
+
+
+SMALL = 1.0
+
+
+def _per_group(tree: Any, groups: int, last: bool) -> Any:
+    """Scale the gradient of each group to a norm of at most 1."""
+    square = lambda x: jnp.sum((x.T if last else x).reshape(groups, -1) ** 2, 1)  # noqa: E731
+    size = jnp.sqrt(jnp.sum(jnp.stack([square(x) for x in jax.tree.leaves(tree)]), 0) + 1e-12)
+    factor = jnp.minimum(1.0, 1.0 / size)
+    shape = lambda x: factor if last else factor.reshape(-1, *[1] * (x.ndim - 1))  # noqa: E731
+    return jax.tree.map(lambda x: x * shape(x), tree)
+
+
+def descend(
+    free: Any, step: Callable[[Any, int], tuple[Array, Any]], *, steps: int, rate: Any, groups: int, last: bool
+) -> Any:
+    """Adam with a rate that falls along a cosine; `step(free, i)` gives loss [M] and gradient."""
+    schedule = optax.cosine_decay_schedule(1.0, steps, 0.05)
+    chain = optax.chain(optax.scale_by_adam(0.9, 0.98), optax.scale_by_schedule(schedule), optax.scale(-1.0))
+    memory = chain.init(free)
+
+    @jax.jit
+    def move(free: Any, memory: Any, found: Any) -> Any:
+        found = jax.tree.map(lambda g: jnp.where(jnp.isfinite(g), g, 0.0), found)
+        change, memory = chain.update(_per_group(found, groups, last), memory, free)
+        return jax.tree.map(lambda x, d: x + rate * d, free, change), memory
+
+    for i in range(steps):
+        _, found = step(free, i)
+        free, memory = move(free, memory, found)
+    return free
+
+
+def identify(thing: Thing, model: Model, parts: list[Throws], effort: Effort, seed: int) -> np.ndarray:
+    """φ [P, M] of the physics of M groups of throws."""
+    rng, groups = np.random.default_rng(seed), len(parts)
+    centre, spread = begin(thing, parts)
+    anchor = (jnp.array([float(p.number) for p in parts]), jnp.asarray(centre), jnp.asarray(spread), 0.0)
+    found = objective(thing, model, train_phi=True)
+    cut = lambda part: whole(part, effort.rows)  # noqa: E731
+    rate = 0.3 * jnp.minimum(jnp.asarray(spread), 0.3)
+
+    def step(phi: Array, i: int) -> tuple[Array, Any]:
+        return found.gradient(phi, None, drawn(parts, effort.batch, cut, rng), anchor)
+
+    phi = descend(jnp.asarray(centre), step, steps=effort.descent, rate=rate, groups=groups, last=True)
+    return search(found.value, np.asarray(phi), parts, centre, spread, effort, rng)
+
+
+def search(
+    value: Callable[..., Array], phi: np.ndarray, parts: list[Throws], centre: np.ndarray, spread: np.ndarray,
+    effort: Effort, rng: np.random.Generator,
+) -> np.ndarray:  # fmt: skip
+    """Cross-entropy search around φ: each group's candidates are judged on the same throws."""
+    groups, many, counts = len(parts), effort.candidates, np.array([p.number for p in parts])
+    mean, std = phi.astype(float), 0.5 * np.minimum(spread, 0.3)
+    for _ in range(effort.search):
+        tried = mean[..., None] + std[..., None] * rng.normal(size=(*mean.shape, many))
+        tried[..., 0] = mean
+        batch = drawn(parts, effort.batch, lambda part: whole(part, effort.rows), rng)
+        batch = Windows(
+            *(np.repeat(x.reshape(*x.shape[:-1], groups, 1, -1), many, -2).reshape(*x.shape[:-1], -1) for x in batch)
+        )
+        loss = value(Fitted(jnp.asarray(tried.reshape(len(mean), -1), jnp.float32), None), batch)
+        loss = np.asarray(loss).mean(1).reshape(groups, many)
+        loss = loss + (((tried - centre[..., None]) / spread[..., None]) ** 2).sum(0) / (2 * counts[:, None])
+        best = np.argsort(np.where(np.isfinite(loss), loss, np.inf), 1)[:, : max(many // 3, 2)]
+        elite = np.take_along_axis(tried, best[None], 2)
+        mean = 0.3 * mean + 0.7 * elite.mean(-1)
+        std = 0.3 * std + 0.7 * np.maximum(elite.std(-1), 0.05 * np.minimum(spread, 0.3))
+    return mean.astype(np.float32)
+
+
+def learn(
+    thing: Thing, model: Model, phi: np.ndarray, parts: list[Throws], effort: Effort, seed: int,
+    *, ridge: float = 0.0, rates: tuple[float, float] = (3e-3, 1e-3), tell: Any = None,
+) -> Any:  # fmt: skip
+    """Weights of M networks, φ held: short windows, then whole throws."""
+    rng, groups = np.random.default_rng(seed + 1), len(parts)
+    weights = model.fresh(jax.random.key(seed), groups)
+    held, found = jnp.asarray(phi), objective(thing, model, train_phi=False)
+    anchor = (jnp.array([float(p.number) for p in parts]), 0.0, 1.0, ridge)
+    stages = (
+        (effort.short_steps, rates[0], short(effort.short_rows, rng)),
+        (effort.long_steps, rates[1], lambda part: whole(part, effort.rows)),
+    )
+    for steps, rate, cut in stages:
+
+        def step(weights: Any, i: int, cut: Any = cut) -> tuple[Array, Any]:
+            loss, gradient = found.gradient(weights, held, drawn(parts, effort.batch, cut, rng), anchor)
+            if tell:
+                tell(i, loss, weights)
+            return loss, gradient
+
+        if steps:
+            weights = descend(weights, step, steps=steps, rate=rate, groups=groups, last=False)
+    return weights

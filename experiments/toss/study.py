@@ -1,0 +1,93 @@
+"""The study `toss`: measured throws of a cube, and of two hinged boxes, on a board.
+
+Every throw is continued from its first row to its last and scored as everybody scores this set (`measured.tosses`). Models
+are fitted to the throws of all other folds, or to 4, 8, 16 … 256 of them:
+
+    identified     our engine, elliptic cone, with friction, stiffness, damping, scale and inertia found from the throws
+    pyramidal      the same with MuJoCo's default cone
+    hybrid         the identified engine with a learned correction before its contact solve
+    network        a network in the engine's place, the same throws and the same updates
+
+Finished fits are kept in `--out`/parts: an interrupted run goes on where it was.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.measured.reporting import publish
+from experiments.measured.splits import fingerprint, finished
+from experiments.toss import fits, models, sets, things, verdicts
+from experiments.toss.fitting import Effort
+from experiments.toss.options import Toss
+from experiments.toss.things import Thing
+
+SIZES = (4, 8, 16, 32, 64, 128, 256)
+QUICK_SIZES = (4, 32)
+QUICK = Effort(descent=10, search=4, candidates=8, batch=24, short_steps=20, long_steps=20)
+VERSION = 1  # of the method: finished parts of another one are not used
+
+
+class Job(NamedTuple):
+    """One set of fits to do: `size` None is all that a group knows."""
+
+    thing: str
+    model: str
+    size: int | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """File name of its part."""
+        return f"{self.thing}-{self.model}-{self.size or 'all'}-{self.seed}"
+
+
+def sizes_of(options: Toss, most: int) -> tuple[int | None, ...]:
+    """The sizes of the learning curve that a fold can give, then all of it."""
+    return (*(s for s in (QUICK_SIZES if options.quick else SIZES) if s < most), None)
+
+
+def run(options: Toss) -> None:
+    """Fit and score everything, write results.json, figures and tables, and print the claims."""
+    effort = QUICK if options.quick else Effort()
+    found = {"cube": _thing(options, "cube", sets.read_cubes, effort)}
+    if not options.no_elbow:
+        found["elbow"] = _thing(options, "elbow", sets.read_elbows, effort)
+    numbers, claims, tables = verdicts.of(found)
+    publish("toss", options, numbers, claims, tables)
+
+
+def _thing(
+    options: Toss, name: str, read: Callable[[Any], sets.Set], effort: Effort
+) -> dict[str, list[dict[str, np.ndarray]]]:
+    """Parts of one thing by model and size ("hybrid-32"), one per seed."""
+    data = read(options.data)
+    aside = read(options.holdout) if options.holdout else None
+    print(f"{name}: {data.throws.number} throws" + (f", {aside.throws.number} kept aside" if aside else ""))
+    out: dict[str, list[dict[str, np.ndarray]]] = {}
+    for seed in range(options.seed, options.seed + options.seeds):
+        groups = fits.groups_of(data, aside, options.folds, seed)
+        for size in sizes_of(options, groups.most) if name == "cube" else (None,):
+            for kind in KINDS:
+                if kind == "pyramidal" and size is not None:
+                    continue
+                job = Job(name, kind, size, seed)
+                about = (data.digest, aside.digest if aside else "", options.folds, list(effort), VERSION, job)
+                path = options.out / "parts" / f"{job.name}.npz"
+                part = finished(path, fingerprint(*about), lambda j=job, g=groups: _fit(j, g, effort, options))
+                out.setdefault(f"{kind}-{size or 'all'}", []).append(part)
+                print(f"{job.name:<28} {verdicts.line(part)}", flush=True)
+    return out
+
+
+KINDS = ("identified", "pyramidal")
+
+
+def _fit(job: Job, groups: fits.Groups, effort: Effort, options: Toss) -> dict[str, np.ndarray]:
+    thing = _made(job.thing, "pyramidal" if job.model == "pyramidal" else "elliptic")
+    return fits.fit_physics(thing, models.physics(thing), groups, job.size, effort, job.seed)
+
+
+def _made(name: str, cone: str) -> Thing:
+    return things.cube(cone) if name == "cube" else things.elbow(cone)
