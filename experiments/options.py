@@ -20,11 +20,6 @@ class Fidelity(Study):
     worlds: int = 8
     """Worlds of each scene, each with its own start and controls."""
 
-    def __post_init__(self) -> None:
-        for name, value in (("steps", self.steps), ("worlds", self.worlds), ("seeds", self.seeds)):
-            if value < 1:
-                raise ValueError(f"--{name} is {value}; it must be at least 1")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Tasks(Study):
@@ -41,11 +36,6 @@ class Tasks(Study):
     only: tuple[str, ...] = ()
     """Tasks to drive; all of them if not given."""
 
-    def __post_init__(self) -> None:
-        for name, value in (("seeds", self.seeds), ("episodes", self.episodes)):
-            if value < 1:
-                raise ValueError(f"--{name} is {value}; it must be at least 1")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Rod(Study):
@@ -59,28 +49,3 @@ class Rod(Study):
     """Number of random seeds."""
     episodes: int = 20
     """Random starts and wishes per task and seed; 3 with --quick."""
-
-    def __post_init__(self) -> None:
-        for name, value in (("seeds", self.seeds), ("episodes", self.episodes)):
-            if value < 1:
-                raise ValueError(f"--{name} is {value}; it must be at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Worlds(Study):
-    """Three worlds that the engine does not know: what the hybrid learns of them, and what it makes of what it never saw."""
-
-    function: ClassVar[str] = "experiments.worlds:run"
-
-    out: Path = Path("runs/worlds")
-    """Folder for results.json, figures, tables and the episodes themselves."""
-    seeds: int = 5
-    """Number of random seeds."""
-    only: tuple[str, ...] = ()
-    """Worlds to look at: pendulum, box, rod; all of them if not given."""
-
-    def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise ValueError(f"--seeds is {self.seeds}; it must be at least 1")
-        if unknown := set(self.only) - {"pendulum", "box", "rod"}:
-            raise ValueError(f"--only {', '.join(sorted(unknown))}: the worlds are pendulum, box and rod")

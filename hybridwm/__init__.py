@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from hybridwm.estimate import delayed as delayed
     from hybridwm.estimate import unscented as unscented
     from hybridwm.judging.evaluation import Prediction as Prediction
-    from hybridwm.judging.evaluation import Subject as Subject
-    from hybridwm.judging.evaluation import paired_ratio as paired_ratio
     from hybridwm.judging.evaluation import predict as predict
     from hybridwm.learning.checkpoint import Saved as Saved
     from hybridwm.learning.checkpoint import TrainingLog as TrainingLog
     from hybridwm.learning.checkpoint import load_model as load_model
     from hybridwm.learning.checkpoint import load_saved as load_saved
     from hybridwm.learning.checkpoint import save_model as save_model
+    from hybridwm.learning.contenders import Subject as Subject
     from hybridwm.learning.fitting import FitOptions as FitOptions
     from hybridwm.learning.fitting import Fitted as Fitted
     from hybridwm.learning.fitting import fit as fit
     from hybridwm.learning.identification import Identified as Identified
     from hybridwm.learning.identification import identify as identify
+    from hybridwm.learning.measure import worth as worth
     from hybridwm.learning.survival import learn_events as learn_events
     from hybridwm.learning.training import Stage as Stage
     from hybridwm.learning.unknowns import Unknown as Unknown
@@ -148,7 +148,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "hybridwm.learning.survival": ("learn_events",),
     "hybridwm.estimate": ("adapting", "delayed", "unscented"),
-    "hybridwm.judging.evaluation": ("Prediction", "Subject", "paired_ratio", "predict"),
+    "hybridwm.judging.evaluation": ("Prediction", "predict"),
+    "hybridwm.learning.contenders": ("Subject",),
+    "hybridwm.learning.measure": ("worth",),
     "hybridwm.tasks.certificate": ("Certificate", "certify", "certify_controls", "witness"),
     "hybridwm.learning.checkpoint": ("Saved", "TrainingLog", "load_model", "load_saved", "save_model"),
     "hybridwm.tasks.closed_loop": ("Drive", "drive", "driver"),

@@ -108,6 +108,8 @@ class Fit:
     """Engine steps by which commands arrive late."""
     effort: float = 1.0
     """Factor on the number of updates."""
+    no_rival: bool = False
+    """Leave the network alone out of the closing table."""
     x64: bool = False
     """Compute in float64 (also: HYBRIDWM_X64=1)."""
 
@@ -127,7 +129,7 @@ class Fit:
         options = fitting.FitOptions(
             model=model, stages=fitting.stages(self.effort), lag=not self.no_lag, seed=self.seed
         )
-        return command.execute(self.scene, self.data, self.out, options)
+        return command.execute(self.scene, self.data, self.out, options, rival=not self.no_rival)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ The module of the options is free of JAX, so that help and mistakes in options a
 configures JAX, imports the function and calls it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from pkgutil import resolve_name
@@ -21,7 +21,7 @@ GROUP = "hybridwm.experiments"
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """The options that every study has."""
+    """The options that every study has; every whole number among them but a seed, and among those of a study, is at least 1."""
 
     function: ClassVar[str]
 
@@ -33,6 +33,12 @@ class Study:
     """Number of random seeds."""
     x64: bool = False
     """Compute in float64 (also: HYBRIDWM_X64=1)."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if type(value) is int and value < 1 and field.name != "seed":
+                raise ValueError(f"--{field.name.replace('_', '-')} is {value}; it must be at least 1")
 
     def run(self) -> None:
         """Do the study and write `out`."""

@@ -7,6 +7,7 @@ import physics
 from hybridwm.judging import evaluation as ev
 from hybridwm.judging import figures
 from hybridwm.judging.evaluation import Breaks, Prediction
+from hybridwm.learning.measure import lengths, worth
 from hybridwm.logs import tangent
 from hybridwm.logs.recordings import Windows
 
@@ -30,21 +31,22 @@ def test_a_hinge_off_by_an_angle_errs_by_its_length():
     moved[:, 1] += 0.01
     found = Prediction(moved, given.qvel[1:], given.intact[1:], np.zeros((0, W)))
     error = ev.errors(scene, given, found)
-    length = ev.lengths(scene)
+    length = lengths(scene)
     assert length[0] > length[1] > 0.2  # the first link carries the second
-    np.testing.assert_allclose(error["position (m)"], 0.01 * length[1] / np.sqrt(2), rtol=1e-6)
+    np.testing.assert_allclose(error["position (m)"], 0.01 * length[1], rtol=1e-5)
     assert not error["velocity (m/s)"].any()
     assert "turn (rad)" not in error
 
 
-def test_a_turned_body_errs_by_the_angle_alone():
+def test_a_turned_body_errs_by_the_angle_and_by_how_far_it_reaches():
     scene, given = windows_of("falling_box")
     step = np.zeros((6, W))
     step[3:] = 0.3 * np.array([[1.0], [2.0], [2.0]]) / 3
     moved = np.stack([tangent.advance(scene.model, q, step) for q in given.qpos[1:]])
     error = ev.errors(scene, given, Prediction(moved, given.qvel[1:], given.intact[1:], np.zeros((0, W))))
     np.testing.assert_allclose(error["turn (rad)"], 0.3, rtol=1e-6)
-    assert np.abs(error["position (m)"]).max() < 1e-12
+    np.testing.assert_allclose(error["position (m)"], 0.3 * lengths(scene)[3], rtol=1e-5)
+    assert lengths(scene)[3] == pytest.approx(scene.model.geom("box").rbound[0])
 
 
 def test_explained_shares_add_up():
@@ -104,15 +106,15 @@ def test_the_threshold_rule_finds_the_load_that_matters():
     assert ev.log_loss(np.full(200, broke[:200].mean()), broke[200:]) > 0.5
 
 
-def test_paired_ratio_and_its_interval():
+def test_worth_and_its_interval():
     rng = np.random.default_rng(2)
     episode, base = np.repeat(np.arange(30), 4), rng.uniform(1, 10, 120)
-    value, (low, high) = ev.paired_ratio(0.5 * base, base, episode)
-    assert value == pytest.approx(0.5)
-    assert low == pytest.approx(high)
-    value, (low, high) = ev.paired_ratio(base * rng.uniform(0.2, 0.8, 120), base, episode)
-    assert low < value < high
-    assert high - low < 0.15
+    same = worth(base, base, episode)
+    assert same.ratio == pytest.approx(1)
+    assert same.interval == pytest.approx((1, 1))
+    assert worth(0.5 * base, base, episode).ratio == pytest.approx(0.53, abs=0.02)  # a twentieth is given to both
+    found = worth(base * rng.uniform(0.2, 0.8, 120), base, episode)
+    assert found.interval[0] < found.ratio < found.interval[1] < found.interval[0] + 0.15
 
 
 def test_figures_are_written(tmp_path):

@@ -9,9 +9,9 @@ import pytest
 
 import physics
 from hybridwm.learning import training
-from hybridwm.learning.believing import paired, worth
 from hybridwm.learning.fitting import FitOptions, fit, prepared, with_weights
 from hybridwm.learning.identification import Identified
+from hybridwm.learning.measure import paired, worth
 from hybridwm.learning.training import Stage
 from hybridwm.logs.recordings import Dataset, Recording
 from hybridwm.logs.stepping import stepped

@@ -16,10 +16,6 @@ class Measured(Study):
     holdout: Path | None = None
     """Folder with a part kept aside: fit on all of --data, score on this part only."""
 
-    def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise ValueError(f"--seeds is {self.seeds}; it must be at least 1")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Break(Measured):

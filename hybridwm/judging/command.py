@@ -5,18 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 import physics
 from hybridwm import results
 from hybridwm.judging import evaluation, figures
-from hybridwm.judging.evaluation import Prediction, Subject, predict
+from hybridwm.judging.evaluation import Prediction, predict
+from hybridwm.learning.contenders import IDENTIFIED, NETWORK, Subject, contenders
+from hybridwm.learning.measure import over_window, worth
 from hybridwm.learning.training import take
 from hybridwm.logs.recordings import Dataset, Windows, windows
-from hybridwm.logs.stepping import stepped
-from hybridwm.world.model import WorldModel, WorldParams
+from hybridwm.logs.stepping import ready
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,27 +26,15 @@ class Judgement:
     """Length of the windows."""
     most: int = 512
     """Windows at most, spread evenly."""
-    past: int = 150
-    """Commands before each window that the model may see."""
-
-
-def subjects(model: WorldModel, params: WorldParams) -> dict[str, Subject]:
-    """The model and what it is made of: physics as given, physics identified, and both with what was learned."""
-    given = WorldParams(theta=jax.tree.map(jnp.asarray, physics.nominal(model.engine.scene)))
-    known = params._replace(residual=None, trust=None, events=None)
-    return {"physics as given": Subject(model, given), "physics identified": Subject(model, known),
-            "hybrid": Subject(model, params)}  # fmt: skip
+    past_s: float = 0.3
+    """Seconds of commands before each window that the model may see."""
 
 
 def judge(given: Mapping[str, Subject], dataset: Dataset, asked: Judgement, out: Path) -> dict[str, Any]:
     """Ask every model the same windows; write figures and table.md into `out` and return the numbers."""
-    if dataset.substeps != 1:
-        raise ValueError(
-            f"evaluation needs logs at the engine's rate; these have {dataset.substeps} engine steps per row"
-        )
     out.mkdir(parents=True, exist_ok=True)
-    cut = _cut(stepped(dataset), asked)
-    found = {name: predict(subject, cut) for name, subject in given.items()}
+    cut = _cut(ready(dataset), asked)
+    found = {name: predict(subject, cut, every=dataset.substeps) for name, subject in given.items()}
     whole = (cut.intact == cut.intact[:1]).all((0, 1)) if cut.intact.shape[1] else np.ones(len(cut.episode), bool)
     error = {name: evaluation.errors(dataset.scene, cut, one) for name, one in found.items()}
     kept = {name: {q: x[:, whole] for q, x in one.items()} for name, one in error.items()} if whole.any() else error
@@ -62,21 +49,22 @@ def judge(given: Mapping[str, Subject], dataset: Dataset, asked: Judgement, out:
 
 
 def _cut(dataset: Dataset, asked: Judgement) -> Windows:
-    cut = windows(dataset, max(1, round(asked.window_s / dataset.dt)), past=asked.past)
+    cut = windows(dataset, max(1, round(asked.window_s / dataset.dt)), past=round(asked.past_s / dataset.dt))
     keep = np.linspace(0, len(cut.start) - 1, min(asked.most, len(cut.start))).round().astype(int)
     return take(cut, keep)
 
 
 def _motion(error: Mapping[str, Mapping[str, np.ndarray]], episode: np.ndarray) -> dict[str, Any]:
     """Per model and quantity the median over windows of the RMS; ratios to the identified physics; shares explained."""
-    over = {name: {q: evaluation.over_window(x) for q, x in one.items()} for name, one in error.items()}
+    over = {name: {q: over_window(x) for q, x in one.items()} for name, one in error.items()}
     names, main = list(over), next(iter(next(iter(over.values()))))
-    plain = over[names[min(1, len(names) - 1)]][main]
-    ratio = {name: evaluation.paired_ratio(one[main], plain, episode) for name, one in over.items()}
+    plain = over.get(IDENTIFIED, over[names[0]])[main]
+    ratio = {name: worth(one[main], plain, episode) for name, one in over.items()}
+    chain = {name: one[main] for name, one in over.items() if name != NETWORK}  # each made of the one before
     return {
         "median": {name: {q: float(np.median(x)) for q, x in one.items()} for name, one in over.items()},
-        "ratio": {name: {"value": value, "interval": interval} for name, (value, interval) in ratio.items()},
-        "explained": evaluation.explained({name: one[main] for name, one in over.items()}),
+        "ratio": {name: {"value": found.ratio, "interval": found.interval} for name, found in ratio.items()},
+        "explained": evaluation.explained(chain),
     }
 
 
@@ -124,13 +112,13 @@ def execute(scene: str, data: Path, model: Path, out: Path, asked: Judgement) ->
     """Read, judge, write results.json and print the table."""
     from rich.console import Console
 
-    from hybridwm.learning.checkpoint import load_model
+    from hybridwm.learning.checkpoint import load_saved
     from hybridwm.logs.archive import read_recordings
 
     place = physics.load_scene(scene)
     dataset = read_recordings(data, place)
-    loaded, params = load_model(model, place)
-    numbers = judge(subjects(loaded, params), dataset, asked, out)
+    saved = load_saved(model, place)
+    numbers = judge(contenders(saved.model, saved.params, saved.identified), dataset, asked, out)
     config = {"scene": scene, "data": str(data), "model": str(model), "window_s": asked.window_s, "most": asked.most}
     results.write(out, study="eval", config=config, numbers=numbers, claims=[])
     Console(highlight=False).print((out / "table.md").read_text(encoding="utf-8"))

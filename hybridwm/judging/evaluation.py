@@ -1,6 +1,6 @@
 """How good a world model is: error against horizon, what each part explains, and whether its events are true.
 
-    position    √ mean_j (length_j · angle)² over hinges, m over rails and free bodies      velocity likewise, m/s
+    position    d of measure.py, m, turns of bodies included      velocity    likewise, m/s
     turn        geodesic angle of free and ball joints, rad
     share of a part   1 − (error with it)² / (error without it)²
     F1          a break counts as found within 2 steps of the true one
@@ -19,22 +19,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybridwm.learning.contenders import Subject
+from hybridwm.learning.measure import lengths
 from hybridwm.learning.projection import Projection
 from hybridwm.logs import tangent
 from hybridwm.logs.recordings import Windows
-from physics import lanes as ln
 from physics.scene import Scene
-from physics.tree import FREE, HINGE, SLIDE, Tree, forward
 
 MATCH = 2  # steps
 BINS = 10
-
-
-class Subject(NamedTuple):
-    """A model and its parameters."""
-
-    model: Any
-    params: Any
 
 
 class Prediction(NamedTuple):
@@ -55,10 +48,14 @@ class Breaks(NamedTuple):
     episode: np.ndarray
 
 
-def predict(subject: Subject, given: Windows, *, project: bool = True) -> Prediction:
-    """Roll a model over windows; `project`: start on the bonds that hold, as noisy logs need."""
-    model, params = subject
-    nb = given.intact.shape[1]
+def predict(subject: Subject, given: Windows, *, every: int = 1, project: bool = True) -> Prediction:
+    """Roll a model over windows, `every` engine steps to a row; `project`: start on the bonds that hold, as noisy logs need."""
+    return foreteller(subject.model, every=every, project=project)(subject.params, given)
+
+
+def foreteller(model: Any, *, every: int = 1, project: bool = True) -> Callable[[Any, Windows], Prediction]:
+    """(params, windows) -> prediction, compiled once for each shape of both."""
+    nb = len(model.engine.scene.bonds)
     read = lambda state, info: (state.qpos, state.qvel, state.intact, info.event_probability[:nb])  # noqa: E731
     place = Projection(model.engine) if project and nb else None
 
@@ -67,68 +64,43 @@ def predict(subject: Subject, given: Windows, *, project: bool = True) -> Predic
         if place is not None:
             qpos, qvel = place(params.theta, qpos, qvel, intact)
         state = model.init(params, qpos, qvel, intact=intact, past=past)
-        return model.rollout(params, state, ctrl, forced=forced, output=read)[1]
+        *path, hazard = model.rollout(params, state, ctrl, forced=forced, output=read)[1]
+        return *(x[every - 1 :: every] for x in path), hazard
 
-    begin = (given.qpos[0], given.qvel[0], given.intact[0], given.past, given.ctrl)
-    ask = partial(run, params, *(jnp.asarray(x, float) for x in begin))
-    events = len(model.spec.names) if nb else 0
-    free = np.full((len(given.ctrl), events, given.ctrl.shape[-1]), -1, np.int8)
-    qpos, qvel, intact, _ = (np.asarray(x) for x in ask(jnp.asarray(free)))
-    chances = []
-    for bond in range(nb):  # its chance along the way on which it holds
-        held = free.copy()
-        held[:, bond] = 0
-        hazard = np.asarray(ask(jnp.asarray(held))[3], float)[:, bond]
-        chances.append(-np.expm1(np.log1p(-np.clip(hazard, 0, 1 - 1e-12)).sum(0)))
-    return Prediction(qpos, qvel, intact, np.array(chances).reshape(nb, -1))
+    def ask(params: Any, given: Windows) -> Prediction:
+        past, ctrl = (np.repeat(x, every, 0) for x in (given.past, given.ctrl))
+        begin = (given.qpos[0], given.qvel[0], given.intact[0], past, ctrl)
+        free = np.full((len(ctrl), len(model.spec.names), ctrl.shape[-1]), -1, np.int8)
+        told = partial(run, params, *(jnp.asarray(x, float) for x in begin))
+        qpos, qvel, intact, _ = (np.asarray(x) for x in told(jnp.asarray(free)))
+        chances = [_chance(told, free, bond) for bond in range(nb)]
+        return Prediction(qpos, qvel, intact, np.array(chances).reshape(nb, -1))
 
-
-def lengths(scene: Scene) -> np.ndarray:
-    """[nv] m by which a dof counts: 1 for what moves in metres; how far a hinge's bodies reach; NaN for turns of whole bodies."""
-    model, tree = scene.model, Tree(scene.model)
-    pose = forward(tree, tuple(ln.static(row) for row in model.body_ipos), ln.static(model.qpos0))
-    out = np.full(model.nv, np.nan)
-    for j in range(model.njnt):
-        dof, kind, body = int(model.jnt_dofadr[j]), int(model.jnt_type[j]), int(model.jnt_bodyid[j])
-        if kind == FREE:
-            out[dof : dof + 3] = 1.0
-        elif kind == SLIDE:
-            out[dof] = 1.0
-        elif kind == HINGE:
-            anchor = np.array(pose.pos[body]) + np.array(pose.rot[body]) @ model.jnt_pos[j]
-            carried = [g for g in range(model.ngeom) if dof in tree.chain[int(model.geom_bodyid[g])]]
-            out[dof] = max((_reach(model, pose, g, anchor) for g in carried), default=1.0)
-    return out
+    return ask
 
 
-def _reach(model: Any, pose: Any, geom: int, anchor: np.ndarray) -> float:
-    body = int(model.geom_bodyid[geom])
-    centre = np.array(pose.pos[body]) + np.array(pose.rot[body]) @ model.geom_pos[geom]
-    return float(np.linalg.norm(centre - anchor) + model.geom_rbound[geom])
+def _chance(told: Callable[..., Any], free: np.ndarray, bond: int) -> np.ndarray:
+    """That the bond breaks within each window, along the way on which it holds."""
+    held = free.copy()
+    held[:, bond] = 0
+    hazard = np.asarray(told(jnp.asarray(held))[3], float)[:, bond]
+    return -np.expm1(np.log1p(-np.clip(hazard, 0, 1 - 1e-12)).sum(0))
 
 
 def errors(scene: Scene, given: Windows, found: Prediction) -> dict[str, np.ndarray]:
-    """Error of each quantity at each step [H, W]; a quantity that the scene does not have is left out."""
+    """Error of each quantity at each step [H, W]; turns of whole bodies, which position counts too, also by themselves."""
     apart = np.stack(
         [tangent.difference(scene.model, a, b) for a, b in zip(given.qpos[1:], found.qpos.astype(float), strict=True)]
     )
-    size, speed = lengths(scene), found.qvel - given.qvel[1:]
-    moves, turns = np.flatnonzero(np.isfinite(size)), np.flatnonzero(np.isnan(size))
-    rms = lambda x: np.sqrt(np.mean(np.square(x), 1))  # noqa: E731
-    out: dict[str, np.ndarray] = {}
-    if len(moves):
-        out["position (m)"] = rms(apart[:, moves] * size[moves, None])
-        out["velocity (m/s)"] = rms(speed[:, moves] * size[moves, None])
-    if len(turns):
-        bodies = len(turns) // 3
-        out["turn (rad)"] = np.sqrt(np.sum(np.square(apart[:, turns]), 1) / bodies)
-        out["spin (rad/s)"] = np.sqrt(np.sum(np.square(speed[:, turns]), 1) / bodies)
+    size, speed = lengths(scene)[:, None], found.qvel - given.qvel[1:]
+    turns = [dof + i for _, dof in tangent.quaternions(scene.model) for i in range(3)]
+    norm = lambda x: np.sqrt(np.sum(np.square(x), 1))  # noqa: E731
+    out = {"position (m)": norm(apart * size), "velocity (m/s)": norm(speed * size)}
+    if turns:
+        bodies = np.sqrt(len(turns) // 3)
+        out["turn (rad)"] = norm(apart[:, turns]) / bodies
+        out["spin (rad/s)"] = norm(speed[:, turns]) / bodies
     return out
-
-
-def over_window(error: np.ndarray) -> np.ndarray:
-    """RMS over the steps of each window: [W] from [H, W]."""
-    return np.sqrt(np.mean(np.square(error), 0))
 
 
 def explained(chain: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -220,12 +192,3 @@ def bootstrap(
     ]
     low, high = np.nanquantile(values, [0.025, 0.975])
     return float(low), float(high)
-
-
-def paired_ratio(
-    error: np.ndarray, against: np.ndarray, episode: np.ndarray, *, seed: int = 0
-) -> tuple[float, tuple[float, float]]:
-    """Mean over episodes of the ratio of their mean errors, and its 95 % interval."""
-    names = np.unique(episode)
-    ratio = np.array([error[episode == n].mean() / max(against[episode == n].mean(), 1e-300) for n in names])
-    return float(ratio.mean()), bootstrap(lambda index: float(ratio[index].mean()), np.arange(len(names)), seed=seed)

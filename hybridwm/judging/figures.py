@@ -17,7 +17,8 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def _canvas(columns: int) -> tuple[Any, Any]:
+def canvas(columns: int) -> tuple[Any, Any]:
+    """(figure, axes side by side) in our style."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -31,7 +32,7 @@ def _canvas(columns: int) -> tuple[Any, Any]:
 def horizon(errors: Mapping[str, Mapping[str, np.ndarray]], dt: float, path: Path) -> None:
     """Median error against horizon of every model (errors[model][quantity] [H, W]), with the middle half of the windows."""
     quantities = list(next(iter(errors.values())))
-    figure, axes = _canvas(len(quantities))
+    figure, axes = canvas(len(quantities))
     for axis, quantity in zip(axes, quantities, strict=True):
         for colour, (name, found) in zip(COLOURS, errors.items(), strict=False):
             low, middle, high = np.quantile(found[quantity], [0.25, 0.5, 0.75], axis=1)
@@ -45,7 +46,7 @@ def horizon(errors: Mapping[str, Mapping[str, np.ndarray]], dt: float, path: Pat
 
 def shares(parts: Mapping[str, float], path: Path) -> None:
     """Bar of what each part explains of the squared error."""
-    figure, (axis,) = _canvas(1)
+    figure, (axis,) = canvas(1)
     axis.barh(list(parts), [100 * x for x in parts.values()], color=[COLOURS[i % 6] for i in range(len(parts))])
     axis.axvline(0, color="black", lw=0.8)
     axis.invert_yaxis()
@@ -55,7 +56,7 @@ def shares(parts: Mapping[str, float], path: Path) -> None:
 
 def reliability(tables: Mapping[str, np.ndarray], path: Path) -> None:
     """How often events came against how likely they were said to be; areas as the number of windows."""
-    figure, (axis,) = _canvas(1)
+    figure, (axis,) = canvas(1)
     axis.plot([0, 1], [0, 1], color="black", lw=0.8, ls=":")
     for colour, (name, table) in zip(COLOURS[1:], tables.items(), strict=False):
         p, y, n = table[table[:, 2] > 0].T
@@ -69,7 +70,7 @@ def reliability(tables: Mapping[str, np.ndarray], path: Path) -> None:
 
 def timing(late: Mapping[str, np.ndarray], path: Path) -> None:
     """Histogram of how many steps too late each found break was."""
-    figure, (axis,) = _canvas(1)
+    figure, (axis,) = canvas(1)
     edges = np.arange(-10.5, 11.5)
     for colour, (name, steps) in zip(COLOURS[1:], late.items(), strict=False):
         axis.hist(np.clip(steps, -10, 10), edges, color=colour, alpha=0.6, label=name)

@@ -9,15 +9,15 @@ worth       mean over validation windows of  error(hybrid) / error(physics), wit
             an upper end above 1 refuses the residual
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybridwm.learning.training import Batch, misses
+from hybridwm.learning.measure import window_errors, worth
+from hybridwm.learning.training import Batch
 from hybridwm.world.model import WorldModel, WorldParams
 from hybridwm.world.residual import disagreement, normalised
 from hybridwm.world.trust import TrustParams, support
@@ -25,47 +25,6 @@ from hybridwm.world.trust import TrustParams, support
 Array = jax.Array
 REACHES = (2.0, 1.0, 0.5, 0.25, 0.1)  # standard deviations of the features
 SHARES = (0.5, 0.7)
-
-
-class Worth(NamedTuple):
-    """Error of one model over that of another, paired window by window."""
-
-    ratio: float
-    interval: tuple[float, float]
-
-    @property
-    def holds(self) -> bool:
-        """Never worse, to 95 %."""
-        return self.interval[1] <= 1.0
-
-
-def window_errors(model: WorldModel) -> Callable[[Any, Batch], Array]:
-    """Compiled (params, windows) -> root mean square over time of the distance in pose, [W]; what is not finite is infinite."""
-
-    @jax.jit
-    def run(params: WorldParams, given: Batch) -> Array:
-        apart = misses(model, params, given)[:, : model.engine.scene.model.nv]
-        error = jnp.sqrt(jnp.mean(jnp.sum(jnp.square(apart), 1), 0))
-        return jnp.where(jnp.isfinite(error), error, jnp.inf)
-
-    return run
-
-
-def worth(hybrid: np.ndarray, physics: np.ndarray, episode: np.ndarray, *, draws: int = 2000, seed: int = 0) -> Worth:
-    """Mean of the paired ratios, its interval by resampling episodes; see `paired`."""
-    ratio = paired(hybrid, physics)
-    names, place = np.unique(episode, return_inverse=True)
-    total, count = np.bincount(place, ratio), np.bincount(place)
-    pick = np.random.default_rng(seed).integers(0, len(names), (draws, len(names)))
-    means = total[pick].sum(1) / count[pick].sum(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Worth(float(ratio.mean()), (float(low), float(high)))
-
-
-def paired(hybrid: np.ndarray, physics: np.ndarray) -> np.ndarray:
-    """error(hybrid) / error(physics) per window, both raised by a twentieth of the mean: 1 where nothing happens."""
-    least = 0.05 * float(np.mean(np.minimum(physics, 1e6))) + 1e-12
-    return (np.minimum(hybrid, 1e6) + least) / (np.minimum(physics, 1e6) + least)
 
 
 def trusted(

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 import physics
-from hybridwm.learning.believing import window_errors, worth
+from hybridwm.learning.contenders import IDENTIFIED, Subject, contenders
 from hybridwm.learning.fitting import FitOptions, Fitted, fit, judged_windows, prepared
+from hybridwm.learning.measure import window_errors, worth
+from hybridwm.learning.rivals import RivalOptions, fit_rival
 from hybridwm.learning.training import Batch
 from hybridwm.logs.archive import read_recordings
 from hybridwm.logs.recordings import Dataset
@@ -28,7 +29,7 @@ FURTHEST = 0.2
 
 
 class Row(NamedTuple):
-    """One model in the table: median error over windows, in the mixed units of the poses (m and rad)."""
+    """One model in the table: median error over windows, m (measure.py)."""
 
     name: str
     inside: float
@@ -37,24 +38,16 @@ class Row(NamedTuple):
     upper: float  # of its 95 % interval
 
 
-def table_of(
-    fitted: Fitted, dataset: Dataset, options: FitOptions, more: dict[str, tuple[Any, Any]] | None = None
-) -> list[Row]:
-    """Physics as given, physics identified, the hybrid and `more` {name: (model, params)}, on validation windows."""
+def table_of(fitted: Fitted, dataset: Dataset, options: FitOptions, network: Subject | None = None) -> list[Row]:
+    """All contenders, on validation windows."""
     _, held_out = prepared(dataset, options)
     given, episode = judged_windows(held_out, options)
-    nominal = WorldParams(theta=jax.tree.map(jnp.asarray, physics.nominal(dataset.scene)))
-    plain = fitted.identified.params if fitted.identified else nominal
-    models = {
-        "physics as given": (fitted.model, nominal),
-        "physics identified": (fitted.model, plain),
-        **(more or {}),
-        "hybrid": (fitted.model, fitted.params),
-    }
+    plain = fitted.identified.params if fitted.identified else None
+    models = contenders(fitted.model, fitted.params, plain, network)
     errors = {id(model): window_errors(model) for model, _ in models.values()}  # compiled once for a model
     found = {name: np.asarray(errors[id(model)](params, given)) for name, (model, params) in models.items()}
     far = _far(fitted.model, fitted.params, given)
-    return [_row(name, error, found["physics identified"], far, episode) for name, error in found.items()]
+    return [_row(name, error, found[IDENTIFIED], far, episode) for name, error in found.items()]
 
 
 def _row(name: str, error: np.ndarray, base: np.ndarray, far: np.ndarray, episode: np.ndarray) -> Row:
@@ -73,7 +66,7 @@ def _far(model: WorldModel, params: WorldParams, given: Batch) -> np.ndarray:
 
 def show(rows: list[Row], console: Console) -> None:
     """The table, in the terminal."""
-    table = Table(title="error over a second of held-out episodes, m and rad, median")
+    table = Table(title="error over a second of held-out episodes, m, median")
     for heading in ("model", "in distribution", "shifted", "paired ratio to identified", "upper 95 %"):
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for row in rows:
@@ -98,7 +91,7 @@ def watching(console: Console) -> tuple[Progress, Callable[..., None]]:
     return progress, told
 
 
-def execute(scene: str, data: Path, out: Path, options: FitOptions) -> int:
+def execute(scene: str, data: Path, out: Path, options: FitOptions, *, rival: bool = True) -> int:
     """Read, fit, show, save. An interrupted fit in the same folder goes on where it was."""
     from hybridwm.learning.checkpoint import TrainingLog, save_model
     from hybridwm.learning.encoding import encoded
@@ -109,16 +102,25 @@ def execute(scene: str, data: Path, out: Path, options: FitOptions) -> int:
     with progress:
         about = {"scene": dataset.scene.digest, "data": digest(dataset), "options": encoded(options)[0]}
         fitted = fit(dataset, options, watch=told, log=TrainingLog(out / "training", about))
+        save_model(out / "model", fitted, options)
+        network = _network(dataset, options, told) if rival else None
     if fitted.identified:
         console.print("\n".join(fitted.identified.report))
-    rows = table_of(fitted, dataset, options)
-    show(rows, console)
+    show(table_of(fitted, dataset, options, network), console)
     if not fitted.kept and fitted.worth:
         console.print(f"The residual was refused: its error is {fitted.worth.ratio:.3f} of the physics' on held-out episodes, "
                       f"up to {fitted.worth.interval[1]:.3f} at 95 %; it must stay below 1.")  # fmt: skip
-    save_model(out / "model", fitted, options)
     console.print(f"model: {out / 'model'}")
     return 0
+
+
+def _network(dataset: Dataset, options: FitOptions, told: Callable[..., None]) -> Subject:
+    """The network alone, on the same data, split and seed."""
+    told("network alone, for comparison", None)
+    asked = RivalOptions(
+        place=options.model.place, validate_s=options.validate_s, validation=options.validation, seed=options.seed
+    )
+    return Subject(*fit_rival(dataset, asked)[:2])
 
 
 def digest(dataset: Dataset) -> str:

@@ -19,12 +19,14 @@ import numpy as np
 
 import physics
 from hybridwm.learning import training
-from hybridwm.learning.believing import Worth, paired, trusted, window_errors, worth
+from hybridwm.learning.believing import trusted
 from hybridwm.learning.identification import Identified, identify
+from hybridwm.learning.measure import Worth, paired, window_errors, worth
+from hybridwm.learning.survival import learn_events
 from hybridwm.learning.training import Batch, Progress, Stage, Training, batch_of, take, unbroken
 from hybridwm.learning.unknowns import Unknown
 from hybridwm.logs.recordings import Dataset, Windows, split, windows
-from hybridwm.logs.stepping import stepped
+from hybridwm.logs.stepping import ready
 from hybridwm.world.model import ModelOptions, WorldModel, WorldParams, world_model
 
 Array = jax.Array
@@ -45,8 +47,14 @@ class FitOptions:
     """Whether motors may lag behind their commands."""
     memory_s: float = 0.3
     """Seconds of past commands that the motors' lag is worked out from."""
+    events: bool = True
+    """Whether hazards are learned where bonds broke in the logs."""
     identify_s: float = 0.1
     """Length of the windows that θ is identified on."""
+    identify_most: int = 512
+    """How many of them, spread evenly."""
+    exact: bool = False
+    """The logs are free of noise: the first states of windows are taken as they are, which is cheaper."""
     validate_s: float = 1.0
     """Length of the windows that the residual is judged on."""
     validation: float = 0.15
@@ -76,15 +84,28 @@ class Fitted(NamedTuple):
 
 
 def default_unknowns(scene: physics.Scene) -> tuple[Unknown, ...]:
-    """What logs are asked about where the user names nothing: masses, damping, friction, gains."""
+    """What logs are asked about where the user names nothing: masses, where they lie in free bodies, damping, friction."""
     model = scene.model
     moving = [model.body(b).name for b in range(1, model.nbody) if model.body_mass[b] > 0 and model.body(b).name]
-    joints = [model.joint(j).name for j in range(model.njnt) if int(model.jnt_type[j]) > 1 and model.joint(j).name]
     free = {int(model.jnt_bodyid[j]) for j in range(model.njnt) if int(model.jnt_type[j]) == 0}
+    joints = [model.joint(j).name for j in range(model.njnt) if int(model.jnt_type[j]) > 1 and model.joint(j).name]
     rubbing = [
         model.geom(g).name for g in range(model.ngeom) if int(model.geom_bodyid[g]) in free and model.geom_contype[g]
     ]
     out = [Unknown(leaf="body_mass", names=(name,), prior_std=0.5) for name in moving]
+    out += [
+        Unknown(
+            leaf="body_ipos",
+            names=(name,),
+            component=axis,
+            scale="linear",
+            prior_std=0.02,
+            label=f"centre of {name}, {'xyz'[axis]}",
+        )
+        for name in moving
+        if model.body(name).id in free
+        for axis in range(3)
+    ]
     out += [Unknown(leaf="dof_damping", names=(name,), scale="linear", prior_std=0.1, low=0.0) for name in joints]
     if rubbing and all(rubbing):
         grounds = [model.geom(g).name for g in range(model.ngeom) if model.body_weldid[model.geom_bodyid[g]] == 0]
@@ -95,11 +116,7 @@ def default_unknowns(scene: physics.Scene) -> tuple[Unknown, ...]:
 
 def prepared(dataset: Dataset, options: FitOptions) -> tuple[Dataset, Dataset]:
     """(training, validation) split by episode; with the engine's own velocities where each row is one of its steps."""
-    parts = split(
-        stepped(dataset) if dataset.substeps == 1 else dataset,
-        (1 - options.validation, options.validation),
-        seed=options.seed,
-    )
+    parts = split(ready(dataset), (1 - options.validation, options.validation), seed=options.seed)
     return parts[0], parts[1]
 
 
@@ -110,7 +127,6 @@ def identified(
     *,
     lag: bool,
     engine: physics.Engine,
-    most: int = 1024,
 ) -> tuple[WorldParams, Identified]:
     """θ (and the lag) from windows of the training data, as parameters of a model without anything learned."""
     model = world_model(engine, options.model)
@@ -120,9 +136,8 @@ def identified(
         steps = float(dataset.scene.model.opt.timestep)
         params = params._replace(lag_s=jnp.full(dataset.scene.model.nu, 5 * steps))
         unknowns = (*unknowns, Unknown(leaf="lag_s", prior_std=1.5, low=steps / 5, high=options.memory_s / 2))
-    found = identify(
-        model, _some(dataset, options, options.identify_s, most), unknowns, params=params, every=dataset.substeps
-    )
+    cut = _some(dataset, options, options.identify_s, options.identify_most)
+    found = identify(model, cut, unknowns, params=params, every=dataset.substeps, free_starts=not options.exact)
     return found.params, found
 
 
@@ -130,7 +145,9 @@ def _some(dataset: Dataset, options: FitOptions, seconds: float, most: int) -> W
     """Unbroken windows of so many seconds, at most so many, spread evenly."""
     steps = max(1, round(seconds / dataset.dt))
     cut = unbroken(windows(dataset, steps, past=memory(dataset, options)))
-    return take(cut, np.linspace(0, len(cut.start) - 1, min(most, len(cut.start))).round().astype(int))
+    count = len(cut.start)
+    keep = min(most, max(count // 32 * 32, min(count, 32)))  # few different counts, so that programs are compiled once
+    return take(cut, np.linspace(0, count - 1, keep).round().astype(int))
 
 
 def judged_windows(held_out: Dataset, options: FitOptions) -> tuple[Batch, np.ndarray]:
@@ -159,12 +176,20 @@ def fit(
     watch("identify", None)
     plain, found = identified(train_set, options, unknowns, lag=False, engine=engine)
     params = identified(train_set, options, unknowns, lag=True, engine=engine)[0] if options.lag else plain
-    model = world_model(engine, options.model)
-    if not options.stages:
-        return Fitted(model, params, found, None, False, {})
-    params, score = _learned(model, params, plain, options, train_set, held_out, watch, log)
-    kept = score.holds
-    return Fitted(model, params if kept else params._replace(residual=None, trust=None), found, score, kept, {})
+    model, score, kept = world_model(engine, options.model), None, False
+    if options.stages:
+        learned, score = _learned(model, params, plain, options, train_set, held_out, watch, log)
+        kept = score.holds
+        params = learned if kept else params
+    if options.events and broken(train_set):
+        watch("events", None)
+        params = learn_events(model, params, train_set, held_out, seed=options.seed, past=memory(train_set, options))
+    return Fitted(model, params, found, score, kept, {"breaks": broken(train_set)})
+
+
+def broken(dataset: Dataset) -> int:
+    """How many bonds broke in the episodes, all together."""
+    return sum(int((r.intact[0] > r.intact[-1]).sum()) for r in dataset.recordings)
 
 
 def _learned(

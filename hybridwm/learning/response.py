@@ -1,10 +1,10 @@
 """How the engine's velocity answers a small correction, row by row: what makes the first stage of training cheap.
 
-    v⁺(c) ≈ v⁺(0) + R c            c = (force per dof in its own frame, log factors on θ), held over the row
+    v⁺(c) ≈ v⁺(0) + R c            c = (force per dof in its own frame, factor − 1 on θ), held over the row
     missed = v_log⁺ − v⁺(0)        what c has to explain
 
-R is exact where no contact switches (the engine is linear in a force there), and computed once, by forward derivatives; after that
-a network is fitted without the engine: missed ≈ R c(z).
+R is exact where no contact switches: the engine is linear in a force there, and where it slides in the friction. It is computed
+once, by forward derivatives; after that a network is fitted without the engine: missed ≈ R c(z).
 """
 
 from functools import partial
@@ -68,4 +68,4 @@ def unexplained(model: Any, params: Any, given: Response) -> Array:
     """missed − R c [nv, N], the rows in M groups, each with its own member's c."""
     force, factor = model.residual.own(params, given.raw)
     force = force if model.residual.forced else jnp.zeros_like(given.missed)
-    return given.missed - jnp.sum(given.gain * jnp.concatenate([force, factor])[None], 1)
+    return given.missed - jnp.sum(given.gain * jnp.concatenate([force, jnp.expm1(factor)])[None], 1)

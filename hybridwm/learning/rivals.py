@@ -20,6 +20,7 @@ import optax
 
 import physics
 from hybridwm.learning.fitting import FitOptions, judged_windows, prepared
+from hybridwm.learning.measure import LOST, window_errors
 from hybridwm.learning.training import ownership
 from hybridwm.logs import tangent
 from hybridwm.logs.recordings import Dataset, Windows, windows
@@ -72,7 +73,7 @@ class FittedRival(NamedTuple):
     model: Rival
     params: RivalParams
     error: float
-    """Geometric mean over held-out windows of the error over a second, m and rad."""
+    """Geometric mean over held-out windows of the error over a second, m; where bonds broke times the BCE of a stride."""
     tried: dict[float, float]
     """Stride in s -> that error."""
 
@@ -169,19 +170,11 @@ def _crossed(logit: Array, broke: Array) -> Array:
 
 def _score(model: Rival, judged: Any, checked: Transitions) -> Callable[[RivalParams], float]:
     """The validation error: of a second, and where bonds broke the cross-entropy of a stride times it."""
-    events = bool((np.asarray(checked.broke) > 0).any())
+    events, seconds = bool((np.asarray(checked.broke) > 0).any()), window_errors(model)
 
     @jax.jit
     def run(params: RivalParams, judged: Any, checked: Any) -> Array:
-        state = model.init(params, judged.qpos[0], judged.qvel[0], intact=judged.intact, past=judged.past)
-        held = jnp.zeros((len(judged.ctrl), len(model.spec.names), judged.qpos.shape[-1]), jnp.int8)
-        every = len(judged.ctrl) // (len(judged.qpos) - 1)
-        found = model.rollout(params, state, judged.ctrl, forced=held, output=lambda s, _: s.qpos)[1][
-            every - 1 :: every
-        ]
-        apart = jax.vmap(partial(tangent.difference, model.engine.scene.model, xp=jnp))(judged.qpos[1:], found)
-        error = jnp.sqrt(jnp.mean(jnp.sum(jnp.square(apart), 1), 0))
-        logs = jnp.mean(jnp.log(jnp.minimum(jnp.where(jnp.isfinite(error), error, jnp.inf), 1e6) + 1e-9))
+        logs = jnp.mean(jnp.log(jnp.minimum(seconds(params, judged), LOST) + 1e-9))
         if events:
             logit = jnp.mean(model.said(params, checked.raw).logit, 0)
             logs += jnp.log(_crossed(logit, checked.broke))

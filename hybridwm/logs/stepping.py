@@ -23,3 +23,8 @@ def stepped(dataset: Dataset) -> Dataset:
         return recording._replace(qvel=np.concatenate([first, moved]))
 
     return dataset._replace(recordings=tuple(one(r) for r in dataset.recordings if len(r.ctrl) > 1))
+
+
+def ready(dataset: Dataset) -> Dataset:
+    """The dataset with the velocities that a model of its engine should start from: `stepped` where a row is one step."""
+    return stepped(dataset) if dataset.substeps == 1 else dataset

@@ -195,14 +195,21 @@ def explored(
 ) -> Dataset:
     """Episodes of random commands from random starts; an episode that goes bad is left out and counted."""
     real, scene = reality(world, beyond), physics.load_scene(world.scene)
-    dt = float(scene.model.opt.timestep)
-    steps, kept, bad = round((seconds or world.seconds) / dt), list[Recording](), 0
+    kept, bad = list[Recording](), 0
     for number in range(episodes):
-        rng = np.random.default_rng([seed, number])
-        begin = world.explore(rng, steps, dt, beyond)
+        begin, steps = starts(world, scene, seed, number, seconds, beyond)
         found = real.episode(begin.ctrl, seed=number, horizon=steps, qpos=begin.qpos, qvel=begin.qvel)
         if found.failure:
             bad += 1
             continue
         kept.append(Recording(f"{world.name}-{seed}-{number}", found.qpos, found.qvel, found.ctrl, found.intact))
-    return Dataset(scene, dt, tuple(kept), {"world": world.name, "seed": seed, "bad": bad})
+    return Dataset(scene, float(scene.model.opt.timestep), tuple(kept), {"world": world.name, "seed": seed, "bad": bad})
+
+
+def starts(
+    world: World, scene: physics.Scene, seed: int, number: int, seconds: float | None, beyond: Beyond = INSIDE
+) -> tuple[Start, int]:
+    """How one episode begins, and its steps."""
+    dt = float(scene.model.opt.timestep)
+    steps = round((seconds or world.seconds) / dt)
+    return world.explore(np.random.default_rng([seed, number]), steps, dt, beyond), steps

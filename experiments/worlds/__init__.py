@@ -1,0 +1,1 @@
+"""Three worlds that the engine does not know, and what models make of them."""
