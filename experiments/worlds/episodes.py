@@ -51,6 +51,13 @@ def model_scene(world: World) -> physics.Scene:
     return physics.load_scene(text.replace(f'timestep="{step:g}"', f'timestep="{STEP_S[world.name]:g}"'))
 
 
+def said(beyond: dict[str, float]) -> str:
+    """A shift in words."""
+    if beyond["place"]:
+        return f"place +{1000 * beyond['place']:g} mm"
+    return next((f"{k} x{v:g}" for k, v in beyond.items() if k != "place" and v != 1), "none")
+
+
 def recorded(
     world: World, folder: Path, *, episodes: int, seed: int, seconds: float | None, beyond: Beyond = INSIDE
 ) -> Dataset:

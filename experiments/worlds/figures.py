@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.worlds.episodes import said
 from hybridwm.judging import figures
 from hybridwm.judging.figures import COLOURS, canvas
 from hybridwm.learning.contenders import HYBRID, IDENTIFIED, NETWORK
@@ -37,8 +38,6 @@ def _horizon(found: dict[str, list[Any]], path: Path) -> None:
 
 
 def _shifts(numbers: dict[str, Any], path: Path) -> None:
-    from experiments.worlds.study import said
-
     figure, axes = canvas(len(numbers))
     for axis, (name, world) in zip(axes, numbers.items(), strict=True):
         places = np.arange(len(world["outside"]))

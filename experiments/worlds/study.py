@@ -14,6 +14,7 @@ import numpy as np
 
 from experiments.worlds import figures
 from experiments.worlds.asking import measured
+from experiments.worlds.episodes import said
 from experiments.worlds.options import NAMES, Worlds
 from experiments.worlds.realities import WORLDS
 from hybridwm import claims, results
@@ -110,13 +111,6 @@ def _worst(name: str, outside: list[Any]) -> Claim:
         statement=f"{name}, worst shift ({said(worst['beyond'])}): upper bound of error hybrid / physics identified",
         value=worst[HYBRID]["interval"][1], target=1.05, better="lower", interval=tuple(worst[HYBRID]["interval"]),
     )  # fmt: skip
-
-
-def said(beyond: dict[str, float]) -> str:
-    """A shift in words."""
-    if beyond["place"]:
-        return f"place +{1000 * beyond['place']:g} mm"
-    return next((f"{k} x{v:g}" for k, v in beyond.items() if k != "place" and v != 1), "none")
 
 
 def _events(name: str, parts: list[Any]) -> tuple[dict[str, Any], list[Claim]]:

@@ -54,7 +54,7 @@ class FitOptions:
     identify_most: int = 512
     """How many of them, spread evenly."""
     exact: bool = False
-    """The logs are free of noise: the first states of windows are taken as they are, which is cheaper."""
+    """The logs are free of noise: first states are taken as they are, and θ is sought by differences; both are cheaper."""
     validate_s: float = 1.0
     """Length of the windows that the residual is judged on."""
     validation: float = 0.15
@@ -137,7 +137,8 @@ def identified(
         params = params._replace(lag_s=jnp.full(dataset.scene.model.nu, 5 * steps))
         unknowns = (*unknowns, Unknown(leaf="lag_s", prior_std=1.5, low=steps / 5, high=options.memory_s / 2))
     cut = _some(dataset, options, options.identify_s, options.identify_most)
-    found = identify(model, cut, unknowns, params=params, every=dataset.substeps, free_starts=not options.exact)
+    way = {"free_starts": False, "jacobian": "differences"} if options.exact else {}
+    found = identify(model, cut, unknowns, params=params, every=dataset.substeps, **way)
     return found.params, found
 
 
