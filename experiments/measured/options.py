@@ -27,3 +27,15 @@ class Break(Measured):
     """Folder for results.json, figures, table and finished folds."""
     seeds: int = 2
     """Number of random ways to cut the folds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screws(Measured):
+    """Screws driven again into the same holes: torque against angle, and whether the next use fails."""
+
+    function: ClassVar[str] = "experiments.screws:run"
+
+    out: Path = Path("runs/screws")
+    """Folder for results.json, figures, table and finished folds."""
+    seeds: int = 2
+    """Number of random ways to cut the five folds."""
