@@ -39,3 +39,15 @@ class Screws(Measured):
     """Folder for results.json, figures, table and finished folds."""
     seeds: int = 2
     """Number of random ways to cut the five folds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doublepend(Measured):
+    """A double pendulum's motion from its measured torque, under controllers never seen; then a tracking MPC."""
+
+    function: ClassVar[str] = "experiments.doublepend:run"
+
+    out: Path = Path("runs/doublepend")
+    """Folder for results.json, figures, table and finished folds."""
+    seeds: int = 1
+    """Number of random ways to cut the five folds."""
