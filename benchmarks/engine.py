@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import numpy as np
 import tyro
-from race import report, starts, targets
+from race import parent, report, starts, targets
 from race.parent import Child, Refused, cores_taken
 
 import physics
@@ -140,7 +140,7 @@ class Race:
 
     def _child(self, rival: str) -> Child:
         start, cache = self.folder / "start.npz", self.folder / "cache" / rival
-        return Child(rival, self.scene, start, cache=cache, platform=self.options.platform)
+        return parent.engine(rival, self.scene, start, cache=cache, platform=self.options.platform)
 
     def _prepare(self, rival: str, stack: ExitStack) -> None:
         """Start the child that stays. Where first calls are measured it is the second one, and finds a filled cache."""

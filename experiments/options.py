@@ -32,9 +32,14 @@ class Tasks(Study):
     seeds: int = 5
     """Number of random seeds."""
     episodes: int = 10
-    """Random starts per task and seed."""
+    """Random starts per task and seed; one with --quick."""
     only: tuple[str, ...] = ()
     """Tasks to drive; all of them if not given."""
+
+    @property
+    def count(self) -> int:
+        """Episodes per task and seed."""
+        return 1 if self.quick else self.episodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,4 +53,9 @@ class Rod(Study):
     seeds: int = 5
     """Number of random seeds."""
     episodes: int = 20
-    """Random starts and wishes per task and seed; 3 with --quick."""
+    """Random starts and wishes per task and seed; one with --quick."""
+
+    @property
+    def count(self) -> int:
+        """Episodes per task and seed."""
+        return 1 if self.quick else self.episodes

@@ -4,19 +4,22 @@ solved = goal within its tolerance at the end, limits kept all the way; of a swi
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.episodes import Kept
 from experiments.options import Tasks
 from hybridwm import results
 from hybridwm.results import Claim
 from hybridwm.tasks.closed_loop import Drive, drive, driver
 from hybridwm.tasks.setting import Aim, Setting, build_task
 from hybridwm.tasks.starting import start_of
-from hybridwm.tasks.task import Start, Task, retargeted
+from hybridwm.tasks.task import Start, Task, load_task, retargeted
 
 TARGET = {"pendulum_swingup": 0.98, "cartpole_swingup": 0.98, "push_box": 0.95, "push_tblock": 0.9, "reach": 0.95}
 
@@ -73,35 +76,45 @@ def solved(name: str, setting: Setting, driven: Drive) -> bool:
     return bool((driven.off[-second:, goals] <= within).all())
 
 
-def measure(name: str, options: Tasks) -> dict[str, Any]:
+def measure(name: str, options: Tasks, kept: Kept) -> dict[str, Any]:
     """Episodes of one task."""
-    setting = build_task(name)
-    controller = driver(setting, seed=0)
-    good, off, took, plan_s = list[bool](), list[np.ndarray](), list[float](), list[float]()
-    for seed in range(options.seeds):
-        rng = np.random.default_rng(seed)
-        for _ in range(options.episodes):
-            task, start = CASES[name](rng, setting.task)
-            state = setting.begin(*start_of(setting.scene, start))
-            begun = perf_counter()
-            driven = drive(setting, controller, state, aim=setting.aim(task), seed=seed)
-            took.append(perf_counter() - begun)
-            good.append(solved(name, setting, driven))
-            off.append(driven.off[-1])
-            plan_s += [record.took_s for record in driven.records]
-            word = "solved" if good[-1] else "MISSED"
-            print(f"{name:<18} {len(good):3d}: {word}  {np.round(off[-1], 4)}  {took[-1]:.1f} s", flush=True)
-    return {"solved": good, "off": np.array(off), "episode_s": took, "plan_ms_p50": 1e3 * float(np.median(plan_s)),
-            "labels": [check.label for check in setting.checks]}  # fmt: skip
+    setting, driving = build_task(name), cache(lambda: driver(setting))
+    order = list(CASES).index(name)
+
+    def episode(seed: int, number: int) -> dict[str, Any]:
+        task, start = CASES[name](np.random.default_rng([seed, number, order]), setting.task)
+        state = setting.begin(*start_of(setting.scene, start))
+        begun = perf_counter()
+        driven = drive(setting, driving(), state, aim=setting.aim(task), seed=seed)
+        found = {
+            "solved": solved(name, setting, driven), "off": driven.off[-1], "episode_s": perf_counter() - begun,
+            "plan_ms": 1e3 * float(np.median([record.took_s for record in driven.records])),
+        }  # fmt: skip
+        word = "solved" if found["solved"] else "MISSED"
+        print(
+            f"{name:<18} {seed} {number:2d}: {word}  {np.round(driven.off[-1], 4)}  {found['episode_s']:.1f} s",
+            flush=True,
+        )
+        return found
+
+    pairs = [(seed, number) for seed in range(options.seeds) for number in range(options.count)]
+    every = [kept.get(f"{name} {seed} {number}", partial(episode, seed, number)) for seed, number in pairs]
+    return {
+        "solved": [one["solved"] for one in every], "off": [one["off"] for one in every],
+        "episode_s": [one["episode_s"] for one in every], "labels": [check.label for check in setting.checks],
+        "plan_ms_p50": float(np.median([one["plan_ms"] for one in every])),
+    }  # fmt: skip
 
 
 def run(options: Tasks) -> None:
     """Drive every task, write results.json and a table, print the claims."""
+    names = options.only or tuple(CASES)
+    if unknown := set(names) - set(CASES):
+        raise ValueError(f"--only {min(unknown)}: no such task; there are {', '.join(CASES)}")
+    kept = Kept(options.out, {name: asdict(load_task(name)) for name in CASES})
     numbers, claims = {}, list[Claim]()
-    for name in options.only or tuple(CASES):
-        if name not in CASES:
-            raise ValueError(f"--only {name}: no such task; there are {', '.join(CASES)}")
-        numbers[name] = measure(name, options)
+    for name in names:
+        numbers[name] = measure(name, options, kept)
         claims.append(claim(name, numbers[name]["solved"]))
         report(options, numbers, claims)
     show(options.out)

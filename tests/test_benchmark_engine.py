@@ -12,7 +12,7 @@ from hybridwm import results
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from race import report, targets
-from race.parent import Child, Refused
+from race.parent import Refused, engine
 
 SMALL = ("cartpole", "--worlds", "64", "--rounds", "2", "--platform", "cpu", "--rivals", "mujoco", "hybridwm")
 
@@ -75,12 +75,12 @@ def test_claims_are_ratios_of_medians():
 
 
 def test_a_silent_child_is_ended(tmp_path):
-    with Child("hybridwm", "cartpole", tmp_path / "none.npz", cache=tmp_path, platform="cpu") as child:
+    with engine("hybridwm", "cartpole", tmp_path / "none.npz", cache=tmp_path, platform="cpu") as child:
         with pytest.raises(Refused, match="no answer to 'prepare' within 0 s"):
             child.ask("prepare", 0.01)
         assert child._process.wait(timeout=10) != 0
     with (
-        Child("hybridwm", "cartpole", tmp_path / "none.npz", cache=tmp_path, platform="cpu") as child,
+        engine("hybridwm", "cartpole", tmp_path / "none.npz", cache=tmp_path, platform="cpu") as child,
         pytest.raises(Refused, match=r"none\.npz"),
     ):
         child.ask("prepare", 60)

@@ -9,11 +9,10 @@
 What a rival raises is answered as `error`.
 """
 
-import json
-import os
 import resource
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -22,6 +21,7 @@ import numpy as np
 
 import physics
 from hybridwm import runtime
+from race.serving import serve
 from race.starts import Start
 
 
@@ -113,20 +113,5 @@ def memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def serve(rival: str, scene: str, start: str) -> None:
-    """Answer until standard input ends; what libraries print goes to standard error."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    asked: Asked | None = None
-    for line in sys.stdin:
-        question = json.loads(line)
-        try:
-            asked = asked or Asked(rival, scene, start)
-            answer = getattr(asked, question.pop("ask"))(**question)
-        except Exception as error:  # whatever a rival raises is its answer
-            answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]}
-        print(json.dumps(answer), file=answers, flush=True)
-
-
 if __name__ == "__main__":
-    serve(*sys.argv[1:])
+    serve(partial(Asked, *sys.argv[1:]))

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -28,17 +29,12 @@ class Refused(Exception):
 
 
 class Child:
-    """One rival on one start. Use as a context; leaving it ends the process."""
+    """One rival in a process of its own. Use as a context; leaving it ends the process."""
 
-    def __init__(self, rival: str, scene: str, start: Path, *, cache: Path, platform: str) -> None:
-        self.rival = rival
+    def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "race.child", rival, scene, str(start)],
-            env=_environment(rival, cache, platform),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
+            command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said
         )
         assert self._process.stdin
         assert self._process.stdout
@@ -103,13 +99,21 @@ def _ticks(stat: Path) -> int:
     return sum(spent) - spent[3] - spent[4]
 
 
-def _environment(rival: str, cache: Path, platform: str) -> dict[str, str]:
+def engine(rival: str, scene: str, start: Path, *, cache: Path, platform: str) -> Child:
+    """A rival of `benchmarks/engine.py` on one start."""
+    command = [sys.executable, "-m", "race.child", rival, scene, str(start)]
+    return Child(command, environment(rival, cache=cache, platform=platform))
+
+
+def environment(rival: str, *, cache: Path | None = None, platform: str = "auto") -> dict[str, str]:
+    """What a child of ours sees; without `cache` it shares the user's."""
     env = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
-        "HYBRIDWM_CACHE": str(cache),
         "HYBRIDWM_X64": "0",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # rivals share one accelerator
     }
+    if cache is not None:
+        env["HYBRIDWM_CACHE"] = str(cache)
     if platform != "auto":
         env["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[platform]
     if rival.startswith("mjx"):

@@ -8,6 +8,7 @@ Targets and times are traced (`PlanParams.goal`): other ones never compile again
 """
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -217,19 +218,17 @@ def _cost(task: Task, dt: float, meter: Gauge) -> pl.Cost:
     on_the_way = [(i, term, measure) for i, (term, measure) in enumerate(terms) if term.when != "end"]
     at_the_end = [(i, term, measure) for i, (term, measure) in enumerate(terms) if term.when != "running"]
 
-    def total(parts: list[Any], aim: Aim, look: Any) -> Array:
-        cost = jnp.zeros_like(look.state.qpos[0])
-        for i, term, measure in parts:
-            cost += term.weight * jnp.sum(measure.error(measure.value(look), aim.cost[i]) ** 2, axis=0)
-        return cost
+    def residual(parts: list[Any], share: float, aim: Aim, look: Any) -> Array:
+        errors = [math.sqrt(share * t.weight) * m.error(m.value(look), aim.cost[i]) for i, t, m in parts]
+        return jnp.concatenate(errors) if errors else jnp.zeros_like(look.state.qpos[:0])
 
     def running(aim: Aim, state: Any, ctrl: Array) -> Array:
-        return dt * total(on_the_way, aim, meter.look(state, ctrl))
+        return residual(on_the_way, dt, aim, meter.look(state, ctrl))
 
     def terminal(aim: Aim, state: Any) -> Array:
-        return total(at_the_end, aim, meter.look(state))
+        return residual(at_the_end, 1.0, aim, meter.look(state))
 
-    return pl.Cost(running, terminal if at_the_end else None)
+    return pl.least_squares(running, terminal if at_the_end else None)
 
 
 def _goals(task: Task, meter: Gauge) -> list[Check]:
