@@ -117,6 +117,8 @@ class Bench:
         self.numbers: dict[str, Any] = {"races": {}, "deadlines": {}, "shipped": {}, "cores_taken": 0.0}
         if options.resume and (options.out / "results.json").exists():
             self.numbers |= results.read(options.out).body["numbers"]
+        self.command = shlex.join(["python", "benchmarks/planning.py", *_without_places(sys.argv[1:])])
+        self.numbers["commands"] = [*self.numbers.get("commands", []), self.command]
 
     def run(self) -> None:
         """All parts that were asked for, written after each."""
@@ -128,9 +130,8 @@ class Bench:
     def write(self) -> results.Results:
         """What is known so far."""
         claims = targets.claims(self.numbers["races"], self.numbers["deadlines"])
-        command = shlex.join(["python", "benchmarks/planning.py", *_without_places(sys.argv[1:])])
         return results.write(self.options.out, study="planning", config=self._config(), numbers=self.numbers,
-                             claims=claims, seeds=(0,), command=command)  # fmt: skip
+                             claims=claims, seeds=(0,), command=self.command)  # fmt: skip
 
     def _config(self) -> dict[str, Any]:
         """The options, without the user's folders."""

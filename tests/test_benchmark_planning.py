@@ -59,7 +59,13 @@ def test_the_report_holds_every_rival_and_every_refusal(tmp_path):
         "hybridwm": cell([0.01]) | {"samples": 512, "steps": 30, "seconds": 3.0,
                                     "search": {"seconds": [0.1, 0.1], "costs": [2.0, 1.0], "status": "OK"}},
         "brax": {"not": "its gradient is not finite"}}}}  # fmt: skip
-    numbers = {"races": RACES, "deadlines": {"cartpole": DEADLINE}, "shipped": shipped, "cores_taken": 0.0}
+    numbers = {
+        "races": RACES,
+        "deadlines": {"cartpole": DEADLINE},
+        "shipped": shipped,
+        "cores_taken": 0.0,
+        "commands": ["python benchmarks/planning.py"],
+    }
     written = results.write(tmp_path, study="planning", config={}, numbers=numbers, claims=[])
     report.table(written, tmp_path / "table.md")
     report.draw_races(written, tmp_path / "races.png")

@@ -210,15 +210,15 @@ def _origin(body: Mapping[str, Any], *, short: bool = False) -> str:
     where = f"{machine['cores']} cores, {machine['memory_gib']} GiB, {machine['accelerator'] or 'no accelerator'}"
     packages = ", ".join(f"{name} {versions.get(name)}" for name in ("jax", "brax", "mujoco", "mujoco-mjx"))
     if short:
-        return f"{where}; {packages}; {body['command']}, {body['date']}"
+        return f"{where}; {packages}; {body['numbers']['commands'][0]}, {body['date']}"
     peers = {name: found[name]["prepared"]["versions"] for found in races.values() for name in ("hydrax", "judo")
              if "prepared" in found.get(name, {})}  # fmt: skip
     beside = "".join(
         f" {name} with " + ", ".join(f"{k} {v}" for k, v in own.items()) + "." for name, own in peers.items()
     )
     return (
-        f"`{body['command']}`, {body['date']}, {where}; {packages}.{beside}\n"
-        f"Before each race other programs kept at most {body['numbers']['cores_taken'] or 0:.2f} cores busy.\n\n"
+        f"{', then '.join(f'`{command}`' for command in body['numbers']['commands'])}, {body['date']}, {where}; {packages}."
+        f"{beside}\nBefore each race other programs kept at most {body['numbers']['cores_taken'] or 0:.2f} cores busy.\n\n"
         "Quantiles are of single plans, from the state to controls on the host; ratios are of medians, in brackets the least\n"
         "and greatest of a turn. Costs of the peers' problems are those of their controls in converged MuJoCo C; those of the\n"
         "shipped tasks are the planners' own, after the search that the figure shows.\n"
