@@ -137,16 +137,19 @@ def _origin(results: Results) -> str:
 _FRAME = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #1c2126; background: #fbfbf9; max-width: 1080px; margin: 2.5rem auto; padding: 0 1.2rem }}
+body {{ font: 16px/1.5 system-ui, sans-serif; color: #1c2126; background: #fbfbf9;
+  max-width: 1080px; margin: 2.5rem auto; padding: 0 1.2rem }}
 h1 {{ font-size: 1.9rem; margin: 0 0 .3rem }} h2 {{ font-size: 1.2rem; margin: 2.2rem 0 .6rem }}
 .lead {{ color: #4a545e; max-width: 50rem }} .note {{ color: #6b757e; font-size: .85rem }}
 table {{ border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums }}
 th, td {{ text-align: left; padding: .35rem .7rem .35rem 0; border-bottom: 1px solid #e4e4df; vertical-align: top }}
 th {{ color: #6b757e; font-weight: 600 }} tr.loud td {{ font-weight: 600 }} tr.loud td:first-child {{ color: #b3261e }}
 figure {{ margin: 0 0 1.2rem }} figcaption {{ color: #6b757e; font-size: .85rem; margin-top: .3rem }}
-.figures {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(430px, 1fr)); gap: 1.2rem }} .figures img {{ width: 100% }}
+.figures {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(430px, 1fr)); gap: 1.2rem }}
+.figures img {{ width: 100% }}
 .stage {{ height: 460px; border: 1px solid #dcdcd6; border-radius: 8px; overflow: hidden; background: #f1f1ec; display: grid }}
-.stage button {{ place-self: center; font: inherit; padding: .6rem 1.4rem; border: 0; border-radius: 6px; background: #2f5d8a; color: #fff; cursor: pointer }}
+.stage button {{ place-self: center; font: inherit; padding: .6rem 1.4rem; border: 0; border-radius: 6px;
+  background: #2f5d8a; color: #fff; cursor: pointer }}
 .stage iframe {{ border: 0; width: 100%; height: 100% }}
 </style></head><body>
 {body}
