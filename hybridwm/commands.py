@@ -134,24 +134,35 @@ class Fit:
 
 @dataclass(frozen=True, kw_only=True)
 class Import:
-    """Turn CSV logs into recordings, by a map of their columns."""
+    """Turn CSV logs into recordings, by a map of their columns; `cube-toss FOLDER` reads the public files of a measured set."""
 
-    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CSV")]
-    """A CSV file, or a folder of them, one episode each."""
-    scene: str
+    source: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CSV | cube-toss FOLDER")]
+    """A CSV file, or a folder of them, one episode each; or cube-toss and the folder of its .pt or .csv files (docs/data.md)."""
+    scene: str | None = None
     """An MJCF file, or the name of a shipped scene."""
     out: Path
     """A new folder for the recordings."""
-    map: tuple[str, ...]
+    map: tuple[str, ...] = ()
     """Which columns are what: a YAML file, or words like qpos=2:9 ctrl=torque time=0 (see hybridwm/logs/importing.py)."""
     smoothing: Literal["auto", "always", "never"] = "auto"
     """Take out noise where there is some, everywhere, or nowhere; missing velocities are always estimated."""
 
     def run(self) -> None:
         """Read, check, smooth and write."""
+        if self.source and str(self.source[0]) == "cube-toss":
+            return self._cube_toss()
         from hybridwm.logs import importing
 
-        importing.run_command(self.source, self.scene, self.out, self.map, smoothing=self.smoothing)
+        if len(self.source) != 1 or self.scene is None or not self.map:
+            raise ValueError("hybridwm import needs one CSV file or folder, --scene and --map; or: cube-toss FOLDER")
+        importing.run_command(self.source[0], self.scene, self.out, self.map, smoothing=self.smoothing)
+
+    def _cube_toss(self) -> None:
+        from hybridwm.logs import cube_toss
+
+        if len(self.source) != 2 or self.scene or self.map:
+            raise ValueError("hybridwm import cube-toss needs one folder and --out, no --scene and no --map")
+        cube_toss.run_command(self.source[1], self.out)
 
 
 @dataclass(frozen=True, kw_only=True)

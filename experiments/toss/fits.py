@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.measured.splits import group_folds
-from experiments.toss.fitting import Effort, identify
+from experiments.toss.fitting import Effort, identify, learn
 from experiments.toss.models import Fitted, Model
 from experiments.toss.sets import Set, score
 from experiments.toss.things import Thing
@@ -82,3 +82,20 @@ def fit_physics(
     """φ of every group, and its scores."""
     phi = identify(thing, model, groups.parts(size), effort, seed)
     return {"phi": phi} | judged(thing, model, Fitted(jnp.asarray(phi), None), groups)
+
+
+def fit_network(
+    thing: Thing, model: Model, groups: Groups, size: int | None, effort: Effort, seed: int, phi: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The weights of every group with the φ of its physics, and its scores."""
+    weights = learn(thing, model, phi, groups.parts(size), effort, seed)
+    leaves = {f"weights{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(weights))}
+    return {"phi": phi} | leaves | judged(thing, model, Fitted(jnp.asarray(phi), weights), groups)
+
+
+def fitted_of(model: Model, part: dict[str, np.ndarray]) -> Fitted:
+    """What a finished part found."""
+    phi = jnp.asarray(part["phi"])
+    fresh = model.fresh(jax.random.key(0), phi.shape[1])
+    tree = jax.tree.structure(fresh)
+    return Fitted(phi, jax.tree.unflatten(tree, [jnp.asarray(part[f"weights{i}"]) for i in range(tree.num_leaves)]))

@@ -1,12 +1,14 @@
 """Fit φ and networks to measured throws, for M groups of throws side by side.
 
-    ℓ(throw)  = mean over rows of |p − p̂| / (13 % of the width) + angle / 17°          the two published measures, alike
-    J         = mean over throws of ℓ + ½/n Σ ((φ − φ₀)/spread)² + ridge/n · |weights|²       n throws are known
+    ℓ(throw)  = mean over rows of |p − p̂| / (13 % of the width) + angle / 17°      the two published measures, alike
+    J(φ)      = mean over throws of ℓ + ½/n Σ ((φ − φ₀)/spread)²                   n throws are known
+    J(net)    = mean over throws of ℓ + SMALL/n · mean over rows of |y|²           few throws: y stays near 0
 
-1. scale      g from the fall before the first touch, the half width from the height at rest: φ₀ of both, within 0.3 %
-2. descent    Adam on ∂J/∂φ through every contact of whole throws
-3. search     what remains rugged: candidates around φ, drawn anew from the best quarter, on the same J
-4. network    Adam on ∂J/∂weights, on short windows first, then on whole throws; φ stays
+1. scale      g from the fall before the first touch, the half width from the height at rest: φ₀ of both
+2. descent    Adam on ∂J/∂φ through every contact of short windows: over whole throws, impact upon impact, the gradient is
+              exact but of a rugged function, and leads astray
+3. search     J of whole throws: candidates around φ, drawn anew around the best third
+4. learn      Adam on ∂J/∂weights through short windows; φ is held
 
 Legend: P unknowns, M groups, B throws of a batch in each, K candidates.
 """
@@ -27,7 +29,7 @@ from physics.rollout import gradient_options
 
 Array = jax.Array
 POSITION, ROTATION = 0.13, np.radians(17.0)
-SCALE_SPREAD = 0.003
+SCALE_SPREAD = 0.0015
 
 
 class Effort(NamedTuple):
@@ -36,11 +38,11 @@ class Effort(NamedTuple):
     descent: int = 30
     search: int = 8
     candidates: int = 12
-    batch: int = 48
+    batch: int = 32
     rows: int = 112
-    short_steps: int = 100
-    short_rows: int = 24
-    long_steps: int = 100
+    window: int = 32
+    updates: int = 600
+    rate: float = 4e-3
 
 
 def per_throw(thing: Thing, qpos: Array, truth: Any, seen: Any) -> Array:
@@ -135,12 +137,11 @@ def objective(thing: Thing, model: Model, *, train_phi: bool) -> _Objective:
     def total(free: Any, held: Any, batch: Windows, anchor: Any) -> tuple[Array, Array]:
         fitted = Fitted(free, held) if train_phi else Fitted(held, free)
         loss, said = lost(fitted, batch)
-        count, centre, spread, ridge = anchor
+        count, centre, spread = anchor
         if train_phi:
             extra = jnp.sum(((free - centre) / spread) ** 2, 0) / (2 * count)
         else:
-            extra = ridge / count * sum(jnp.sum(w.reshape(len(count), -1) ** 2, 1) for w in jax.tree.leaves(free))
-            extra = extra + SMALL / count * jnp.mean(jnp.sum(said**2, 1), (0, 2))
+            extra = SMALL / count * jnp.mean(jnp.sum(said**2, 1), (0, 2))
         return jnp.sum(jnp.mean(loss, 1) + extra), jnp.mean(loss, 1)
 
     def gradient(*args: Any) -> Any:
@@ -188,9 +189,9 @@ def identify(thing: Thing, model: Model, parts: list[Throws], effort: Effort, se
     """φ [P, M] of the physics of M groups of throws."""
     rng, groups = np.random.default_rng(seed), len(parts)
     centre, spread = begin(thing, parts)
-    anchor = (jnp.array([float(p.number) for p in parts]), jnp.asarray(centre), jnp.asarray(spread), 0.0)
+    anchor = (jnp.array([float(p.number) for p in parts]), jnp.asarray(centre), jnp.asarray(spread))
     found = objective(thing, model, train_phi=True)
-    cut = lambda part: whole(part, effort.rows)  # noqa: E731
+    cut = short(effort.window, rng)
     rate = 0.3 * jnp.minimum(jnp.asarray(spread), 0.3)
 
     def step(phi: Array, i: int) -> tuple[Array, Any]:
@@ -226,25 +227,19 @@ def search(
 
 def learn(
     thing: Thing, model: Model, phi: np.ndarray, parts: list[Throws], effort: Effort, seed: int,
-    *, ridge: float = 0.0, rates: tuple[float, float] = (3e-3, 1e-3), tell: Any = None,
+    *, tell: Callable[[int, Array, Any], None] | None = None,
 ) -> Any:  # fmt: skip
-    """Weights of M networks, φ held: short windows, then whole throws."""
+    """Weights of M networks from windows of their throws; φ is held."""
     rng, groups = np.random.default_rng(seed + 1), len(parts)
-    weights = model.fresh(jax.random.key(seed), groups)
     held, found = jnp.asarray(phi), objective(thing, model, train_phi=False)
-    anchor = (jnp.array([float(p.number) for p in parts]), 0.0, 1.0, ridge)
-    stages = (
-        (effort.short_steps, rates[0], short(effort.short_rows, rng)),
-        (effort.long_steps, rates[1], lambda part: whole(part, effort.rows)),
-    )
-    for steps, rate, cut in stages:
+    anchor = (jnp.array([float(p.number) for p in parts]), 0.0, 1.0)
+    cut = short(effort.window, rng)
 
-        def step(weights: Any, i: int, cut: Any = cut) -> tuple[Array, Any]:
-            loss, gradient = found.gradient(weights, held, drawn(parts, effort.batch, cut, rng), anchor)
-            if tell:
-                tell(i, loss, weights)
-            return loss, gradient
+    def step(weights: Any, i: int) -> tuple[Array, Any]:
+        loss, gradient = found.gradient(weights, held, drawn(parts, effort.batch, cut, rng), anchor)
+        if tell:
+            tell(i, loss, weights)
+        return loss, gradient
 
-        if steps:
-            weights = descend(weights, step, steps=steps, rate=rate, groups=groups, last=False)
-    return weights
+    fresh = model.fresh(jax.random.key(seed), groups)
+    return descend(fresh, step, steps=effort.updates, rate=effort.rate, groups=groups, last=False)

@@ -160,21 +160,25 @@ def alone(thing: Thing, hidden: tuple[int, ...] = (64, 64)) -> Model:
     return Model("network", fresh, lambda *a: _network(thing, graph, *a))
 
 
+LARGEST_KICK = 1.0  # m/s in a row
+
+
 def _network(thing: Thing, graph: Any, fitted: Fitted, qpos: Array, qvel: Array, horizon: int) -> Any:
     phi = _grouped(fitted.phi, qpos.shape[-1])
     size, gravity = jnp.exp(phi[thing.place("half_width")]), jnp.exp(phi[thing.place("gravity")])
     nv = qvel.shape[0]
+    fastest = jnp.array([6.0] * 3 + [60.0] * (nv - 3))[:, None]  # of these throws: 3 m/s and 25 rad/s
     light = jnp.array([1.0] * 3 + [1 / (0.4 * thing.width) ** 2] * (nv - 3))[:, None]
 
     def frame(state: Any, _: None) -> Any:
         qpos, qvel = calmed(state[0]), calmed(state[1])
         low = cn.lowest(cn.all_corners(thing, qpos, qvel, size))
         said = _outputs(network.evaluate_own(graph, fitted.weights, cn.features(thing, qpos, qvel, low)))
-        pull = light * _pushes(thing, qpos, qvel, size, low, said.forces)
+        pull = light * _pushes(thing, qpos, qvel, size, low, LARGEST_KICK * jnp.tanh(0.1 * said.forces))
         drag = jnp.concatenate([said.drag[:1]] * 2 + [0 * said.drag[:1]] + [said.drag[1:]] * (nv - 3))
-        qvel = qvel + pull - 0.1 * drag * qvel
-        qvel = qvel.at[2].add(-gravity * DT)
-        turn = jnp.concatenate([qvel[3:6]]) * DT
+        qvel = qvel + pull - 0.5 * jnp.tanh(0.1 * drag) * qvel
+        qvel = jnp.clip(qvel.at[2].add(-gravity * DT), -fastest, fastest)
+        turn = qvel[3:6] * DT
         angle = jnp.sqrt(jnp.sum(turn**2, 0) + 1e-12)
         step = jnp.concatenate([jnp.cos(angle / 2)[None], turn * jnp.sin(angle / 2) / angle])
         quat = cn.product(qpos[3:7], step)

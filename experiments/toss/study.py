@@ -20,13 +20,14 @@ from experiments.measured.reporting import publish
 from experiments.measured.splits import fingerprint, finished
 from experiments.toss import fits, models, sets, things, verdicts
 from experiments.toss.fitting import Effort
+from experiments.toss.models import Model
 from experiments.toss.options import Toss
 from experiments.toss.things import Thing
 
 SIZES = (4, 8, 16, 32, 64, 128, 256)
 QUICK_SIZES = (4, 32)
-QUICK = Effort(descent=10, search=4, candidates=8, batch=24, short_steps=20, long_steps=20)
-VERSION = 1  # of the method: finished parts of another one are not used
+QUICK = Effort(descent=10, search=4, candidates=8, updates=150)
+VERSION = 2  # of the method: finished parts of another one are not used
 
 
 class Job(NamedTuple):
@@ -65,29 +66,40 @@ def _thing(
     data = read(options.data)
     aside = read(options.holdout) if options.holdout else None
     print(f"{name}: {data.throws.number} throws" + (f", {aside.throws.number} kept aside" if aside else ""))
-    out: dict[str, list[dict[str, np.ndarray]]] = {}
+    out: Parts = {}
     for seed in range(options.seed, options.seed + options.seeds):
         groups = fits.groups_of(data, aside, options.folds, seed)
         for size in sizes_of(options, groups.most) if name == "cube" else (None,):
-            for kind in KINDS:
-                if kind == "pyramidal" and size is not None:
-                    continue
+            physics: Part = {}
+            for kind in KINDS if size is None else KINDS[:1] + KINDS[2:]:
                 job = Job(name, kind, size, seed)
                 about = (data.digest, aside.digest if aside else "", options.folds, list(effort), VERSION, job)
                 path = options.out / "parts" / f"{job.name}.npz"
-                part = finished(path, fingerprint(*about), lambda j=job, g=groups: _fit(j, g, effort, options))
+                part = finished(
+                    path, fingerprint(*about), lambda j=job, g=groups, p=physics: _fit(j, g, effort, p.get("phi"))
+                )
+                physics = part if kind == "identified" else physics
                 out.setdefault(f"{kind}-{size or 'all'}", []).append(part)
                 print(f"{job.name:<28} {verdicts.line(part)}", flush=True)
     return out
 
 
-KINDS = ("identified", "pyramidal")
+KINDS = ("identified", "pyramidal", "hybrid", "network")
+Part = dict[str, np.ndarray]
+Parts = dict[str, list[Part]]
 
 
-def _fit(job: Job, groups: fits.Groups, effort: Effort, options: Toss) -> dict[str, np.ndarray]:
-    thing = _made(job.thing, "pyramidal" if job.model == "pyramidal" else "elliptic")
-    return fits.fit_physics(thing, models.physics(thing), groups, job.size, effort, job.seed)
+def model_of(name: str, kind: str) -> tuple[Thing, Model]:
+    """The thing and the model of a job."""
+    cone = "pyramidal" if kind == "pyramidal" else "elliptic"
+    thing = things.cube(cone) if name == "cube" else things.elbow(cone)
+    made = {"hybrid": models.hybrid, "network": models.alone}.get(kind, models.physics)
+    return thing, made(thing)
 
 
-def _made(name: str, cone: str) -> Thing:
-    return things.cube(cone) if name == "cube" else things.elbow(cone)
+def _fit(job: Job, groups: fits.Groups, effort: Effort, phi: np.ndarray | None) -> Part:
+    thing, model = model_of(job.thing, job.model)
+    if job.model in ("identified", "pyramidal"):
+        return fits.fit_physics(thing, model, groups, job.size, effort, job.seed)
+    assert phi is not None
+    return fits.fit_network(thing, model, groups, job.size, effort, job.seed, phi)
