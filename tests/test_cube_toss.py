@@ -127,7 +127,7 @@ def test_a_folder_becomes_a_set_that_the_study_reads(tmp_path, torch):
     public.mkdir()
     for i in range(3):
         new_file(public / f"{i}.pt", torch, rows(i)[None])
-    np.savetxt(public / "10.csv", rows(3), delimiter=",", header="x,y", comments="")
+    np.savetxt(public / "10.csv", rows(6), delimiter=",", header="x,y", comments="")
     new_file(public / "11.pt", torch, rows(1, turn=0.8)[None, 3:])  # the second again, turned and cut
     assert cli.main(["import", "cube-toss", str(public), "--out", str(out)]) == 0
     throws = read_throws(out)

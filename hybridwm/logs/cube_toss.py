@@ -25,6 +25,8 @@ SAME = 2e-4  # m
 LONGEST_SHIFT = 20  # rows
 COMPARED = 30  # rows
 LEAST_ROWS = 20
+LEAST_MOVING = 12
+"""Rows that must move for two throws to be told apart: all cubes lie alike."""
 COLUMNS = {"pos": slice(0, 3), "quat": slice(3, 7), "vel": slice(7, 10), "omega": slice(10, 13)}
 
 
@@ -127,7 +129,11 @@ def twins(heights: list[np.ndarray]) -> dict[int, int]:
                 continue
             apart = np.abs(padded[before, other : other + count] - heights[i][own : own + count])
             hit = np.flatnonzero(apart.max(1) < SAME)  # NaN where the other has ended: never below
-            if len(hit) and np.ptp(heights[i][own : own + count]) > 50 * SAME:
+            if len(hit) and _moving(heights[i][own : own + count]):
                 found[i] = before[int(hit[0])]
                 break
     return found
+
+
+def _moving(height: np.ndarray) -> bool:
+    return int((np.abs(np.diff(height)) > 3 * SAME).sum()) >= LEAST_MOVING
