@@ -1,17 +1,18 @@
-"""One loop over the worlds for a whole block of lane arithmetic, in the value, the derivative and its transpose.
+"""Lane arithmetic evaluated in few loops over the worlds, in the value, the derivative and its transpose.
 
 XLA's CPU backend makes one loop per result and computes shared parts again in each; with a hundred results that is most of the
 work, and where results are stacked the loop does not vectorise. One reduction with many operands, however, is one loop. So a
 stage lays its inputs out twice, [2, W], and takes the larger of each result's two equal copies: the copies cost nothing, for
-what does not depend on them is hoisted. Kinematics and dynamics of a 7-dof arm: 0.6 µs where it was 1.4 µs. What is not finite
-stays not finite, but a NaN may come out as −∞.
+what does not depend on them is hoisted. What is not finite stays not finite, but a NaN may come out as −∞.
+
+A loop of thousands of operations outgrows the registers and compiles for minutes, so it is cut into pieces (pieces.py).
 
     y = f(x)        ẏ = ∂f ẋ         x̄ = ∂fᵀ ȳ        each a stage of its own; ∂fᵀ computes f's intermediates anew
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +22,11 @@ from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from physics.pieces import cut
+
 Array = jax.Array
 Lanes = Sequence[Array]
+PIECE = 150  # operations in one loop
 
 
 def fused(fun: Callable[..., Any], *args: Any) -> Any:
@@ -49,100 +53,113 @@ def fused(fun: Callable[..., Any], *args: Any) -> Any:
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _run(flat: Callable[..., list[Array]], *xs: Array) -> list[Array]:
-    return _one_loop(flat, xs)
+    return _in_loops(flat, xs)
 
 
 def _differentiate(flat: Callable[..., list[Array]], primals: Lanes, tangents: Any) -> Any:
     """Only inputs that move are linear inputs of the derivative: θ costs nothing while it stands still."""
-    n, moving = len(primals), [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
-
-    def along(held: Lanes) -> Callable[..., list[Array]]:
-        def of(*moved: Array) -> list[Array]:
-            full = list(held)
-            for i, x in zip(moving, moved, strict=True):
-                full[i] = x
-            return flat(*full)
-
-        return of
-
-    def push(*args: Array) -> list[Array]:
-        return jax.jvp(along(args[:n]), [args[i] for i in moving], list(args[n:]))[1]
-
-    def pull(*args: Array) -> list[Array]:
-        return list(jax.vjp(along(args[:n]), *[args[i] for i in moving])[1](list(args[n:])))
-
+    moving = tuple(i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero))
     out = _run(flat, *primals)
-    return out, _linear.bind(*primals, *[tangents[i] for i in moving], forward=push, backward=pull, residuals=n)
+    along = _Along(flat, len(primals), moving, tuple(range(len(out))), back=False)
+    moved = [tangents[i] for i in moving]
+    return out, _linear.bind(*primals, *moved, along=along, dtypes=tuple(y.dtype for y in out))
 
 
 _run.defjvp(_differentiate, symbolic_zeros=True)
 
 
-def _one_loop(flat: Callable[..., list[Array]], xs: Lanes) -> list[Array]:
+def _in_loops(flat: Callable[..., list[Array]], xs: Lanes) -> list[Array]:
+    """The results of flat(*xs), piece by piece."""
     shape = (2, *xs[0].shape)
-    ys = [jnp.broadcast_to(y, shape) for y in flat(*[jnp.broadcast_to(x[None], shape) for x in xs])]
-    lowest = [jnp.array(-jnp.inf, y.dtype) for y in ys]
+    twice = [jax.ShapeDtypeStruct(shape, x.dtype) for x in xs]
+    program = jax.make_jaxpr(lambda *x: [jnp.broadcast_to(y, shape) for y in flat(*x)])(*twice)
+    pieces, results = cut(program, PIECE)
+    known = dict(enumerate(xs))
+    for piece in pieces:
+        given = {i: jnp.broadcast_to(known[i][None], shape) for i in piece.takes}
+        known |= zip(piece.gives, _larger(piece.run(given)), strict=True)
+    return [known[i] for i in results]
+
+
+def _larger(ys: list[Array]) -> list[Array]:
+    """The larger of the two copies of each result, in one reduction."""
+    lowest = [jnp.array(_lowest(y.dtype), y.dtype) for y in ys]
     return list(lax.reduce(ys, lowest, lambda a, b: [lax.max(x, y) for x, y in zip(a, b, strict=True)], (0,)))
 
 
-# A linear stage: forward(residuals, x) with its transpose backward(residuals, y), closed under jvp, transpose and vmap.
+def _lowest(dtype: Any) -> Any:
+    if dtype == bool:
+        return False
+    return -jnp.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min
+
+
+class _Along(NamedTuple):
+    """The linear map ∂f between the inputs that move and the results that are asked for, or its transpose."""
+
+    flat: Callable[..., list[Array]]
+    held: int  # inputs of f
+    moving: tuple[int, ...]  # those that move
+    asked: tuple[int, ...]  # results
+    back: bool
+
+    def __call__(self, *args: Array) -> list[Array]:
+        fixed, linear = list(args[: self.held]), list(args[self.held :])
+
+        def of(*moved: Array) -> list[Array]:
+            full = list(fixed)
+            for i, x in zip(self.moving, moved, strict=True):
+                full[i] = x
+            out = self.flat(*full)
+            return [out[i] for i in self.asked]
+
+        at = [fixed[i] for i in self.moving]
+        return list(jax.vjp(of, *at)[1](linear)) if self.back else jax.jvp(of, at, linear)[1]
+
+    def transposed(self, live: list[int]) -> "_Along":
+        """∂fᵀ for the results `live` of this map."""
+        kept = tuple((self.moving if self.back else self.asked)[i] for i in live)
+        return self._replace(back=not self.back, **{"moving" if self.back else "asked": kept})
+
+
+# A linear stage: along(residuals, x), closed under jvp, transpose and vmap.
 _linear = Primitive("lane_stage")
 _linear.multiple_results = True
 
 
-def _apply(*args: Array, forward: Callable, backward: Callable, residuals: int) -> list[Array]:
-    return _one_loop(forward, args)
+def _apply(*args: Array, along: _Along, dtypes: Any) -> list[Array]:
+    return _in_loops(along, args)
 
 
-def _jvp(primals: Any, tangents: Any, *, forward: Callable, backward: Callable, residuals: int) -> Any:
-    out = _linear.bind(*primals, forward=forward, backward=backward, residuals=residuals)
+def _jvp(primals: Any, tangents: Any, *, along: _Along, dtypes: Any) -> Any:
+    bind = partial(_linear.bind, along=along, dtypes=dtypes)
+    out = bind(*primals)
     moved = [ad.instantiate_zeros(t) for t in tangents]
-    if all(type(t) is ad.Zero for t in tangents[:residuals]):
-        return out, _linear.bind(
-            *primals[:residuals], *moved[residuals:], forward=forward, backward=backward, residuals=residuals
-        )
-    return out, jax.jvp(forward, tuple(primals), tuple(moved))[1]
+    if all(type(t) is ad.Zero for t in tangents[: along.held]):
+        return out, bind(*primals[: along.held], *moved[along.held :])
+    return out, jax.jvp(along, tuple(primals), tuple(moved))[1]
 
 
-def _transpose(cotangents: Any, *args: Any, forward: Callable, backward: Callable, residuals: int) -> Any:
-    """Results nobody asks for drop out: their cotangents are zeros inside the loop."""
-    held, linear = args[:residuals], args[residuals:]
-    zero = [isinstance(c, ad.Zero) for c in cotangents]
-    live = [i for i, z in enumerate(zero) if not z]
+def _transpose(cotangents: Any, *args: Any, along: _Along, dtypes: Any) -> Any:
+    """Results nobody asks for drop out."""
+    held, linear = args[: along.held], args[along.held :]
+    live = [i for i, c in enumerate(cotangents) if not isinstance(c, ad.Zero)]
     if not live:
-        return [None] * residuals + [ad.Zero(x.aval) for x in linear]
-    dtypes = [(c.aval if z else c).dtype for c, z in zip(cotangents, zero, strict=True)]
-
-    def pull(*args: Array) -> list[Array]:
-        full = [jnp.zeros(args[-1].shape, dtype) for dtype in dtypes]
-        for i, c in zip(live, args[residuals:], strict=True):
-            full[i] = c
-        return backward(*args[:residuals], *full)
-
-    def push(*args: Array) -> list[Array]:
-        out = forward(*args)
-        return [out[i] for i in live]
-
-    back = _linear.bind(*held, *[cotangents[i] for i in live], forward=pull, backward=push, residuals=residuals)
-    return [None] * residuals + back
+        return [None] * len(held) + [ad.Zero(x.aval) for x in linear]
+    given = (*held, *[cotangents[i] for i in live])
+    kinds = tuple(x.aval.dtype for x in linear)
+    return [None] * len(held) + _linear.bind(*given, along=along.transposed(live), dtypes=kinds)
 
 
-def _batch(args: Any, dims: Any, *, forward: Callable, backward: Callable, residuals: int) -> Any:
+def _batch(args: Any, dims: Any, *, along: _Along, dtypes: Any) -> Any:
     size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
-    wide = [
-        batching.bdim_at_front(x, d, size) for x, d in zip(args, dims, strict=True)
-    ]  # elementwise: any axes will do
-    out = _linear.bind(*wide, forward=forward, backward=backward, residuals=residuals)
+    # elementwise: any axes will do
+    wide = [batching.bdim_at_front(x, d, size) for x, d in zip(args, dims, strict=True)]
+    out = _linear.bind(*wide, along=along, dtypes=dtypes)
     return out, [0] * len(out)
 
 
 _linear.def_impl(_apply)
-_linear.def_abstract_eval(
-    lambda *avals, **kw: [
-        ShapedArray(y.shape, y.dtype)
-        for y in jax.eval_shape(partial(_apply, **kw), *[jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals])
-    ]
-)
+_linear.def_abstract_eval(lambda *avals, dtypes, **_: [ShapedArray(avals[0].shape, dtype) for dtype in dtypes])
 ad.primitive_jvps[_linear] = _jvp
 ad.primitive_transposes[_linear] = _transpose
 batching.primitive_batchers[_linear] = _batch

@@ -114,6 +114,8 @@ def case(name, cone):
     scene = scene_of(name, cone)
     edits = [partial(edit, model=scene.model) for edit in EDITS.values()]
     hard = hard_starts(scene, TABLE.get(name, 0.0))
+    if name == "zoo":  # its welds torn a metre apart: MuJoCo C itself flies off
+        hard = tuple(x[:, :0] for x in hard)
     count = STARTS + 2 + hard[0].shape[1] + len(EDITS)
     given = side.worlds(
         scene, count, horizon=STEPS, seed=1, theta=edits, effort=0.6, **STARTING.get(name, {"spread": 0.02})
