@@ -88,7 +88,7 @@ def _larger(ys: list[Array]) -> list[Array]:
 
 
 def _lowest(dtype: Any) -> Any:
-    if dtype == bool:
+    if jnp.issubdtype(dtype, jnp.bool_):
         return False
     return -jnp.inf if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo(dtype).min
 
