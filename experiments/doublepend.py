@@ -219,7 +219,7 @@ def claims_of(numbers: dict[str, Any]) -> list[Claim]:
 
 def by_group(numbers: dict[str, Any]) -> list[tuple[str, ...]]:
     """Medians at 1 s."""
-    rows = [("asked about", "group", "runs", "windows", *MODELS, "hybrid / identified")]
+    rows: list[tuple[str, ...]] = [("asked about", "group", "runs", "windows", *MODELS, "hybrid / identified")]
     for what in ("unseen", "seen"):
         for group, found in (numbers[what] or {"groups": {}})["groups"].items():
             errors = [found["median"][m][AT] for m in MODELS]
@@ -231,7 +231,7 @@ def by_group(numbers: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def by_horizon(numbers: dict[str, Any]) -> list[tuple[str, ...]]:
     """Hybrid over each rival, geometric mean over groups."""
-    rows = [("asked about", "hybrid over", *(f"{h:g} s" for h in HORIZONS_S))]
+    rows: list[tuple[str, ...]] = [("asked about", "hybrid over", *(f"{h:g} s" for h in HORIZONS_S))]
     for what in ("unseen", "seen"):
         for rival, found in (numbers[what] or {"ratio": {}})["ratio"].items():
             cells = [f"{v:.2f} [{a:.2f}, {b:.2f}]" for v, (a, b) in zip(found["value"], found["interval"], strict=True)]

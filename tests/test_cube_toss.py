@@ -40,7 +40,7 @@ def _rebuild_tensor_v2(*args):
 def torch():
     """Names that a pickle of torch asks for; they are importable while it is written, and only then."""
     main, inner = types.ModuleType("torch"), types.ModuleType("torch._utils")
-    main.FloatStorage, inner._rebuild_tensor_v2, main._utils = (
+    vars(main)["FloatStorage"], vars(inner)["_rebuild_tensor_v2"], vars(main)["_utils"] = (
         type("FloatStorage", (), {"__module__": "torch"}),
         _rebuild_tensor_v2,
         inner,

@@ -2,7 +2,7 @@
 
     slots     of half a second: in each world one body is pushed for 0.2 s
     cycle     of 4 s: five slots of pushing, three of peace in which everything comes to rest
-    push      0.6 to 1.4 of a box's weight, 0.2 to 0.6 of a ball's, towards another body; one in five lifts, 1.2 to 1.5 of its weight
+    push      0.6 to 1.4 of a box's weight, 0.2 to 0.6 of a ball's, towards another body; one in five lifts: 1.2 to 1.5 of it
 
 Every body moves on three slides and a ball joint, so that a push is a control: what the network alone is told, and what the engine
 counts as work. Legend: B bodies, W worlds (last axis).

@@ -46,7 +46,7 @@ class Looks(NamedTuple):
 
     depth: np.ndarray  # m
     speed: np.ndarray  # m/s
-    count: np.ndarray  # bodies that are where bodies can be
+    present: np.ndarray  # bodies that are where bodies can be
 
 
 def size_of(options: Endurance) -> Size:
@@ -138,7 +138,7 @@ def measured(options: Endurance) -> dict[str, Any]:
 
 def sensible_s(looks: dict[str, np.ndarray], fastest: float) -> np.ndarray:
     """[W] seconds until nonsense; all of them where there is none."""
-    bad = (looks["depth"] > DEEP) | (looks["speed"] > 2 * fastest) | (looks["count"] < BODIES)
+    bad = (looks["depth"] > DEEP) | (looks["speed"] > 2 * fastest) | (looks["present"] < BODIES)
     return np.where(bad.any(0), bad.argmax(0) + 1, len(bad)) * LOOK * STEP_S
 
 
@@ -186,7 +186,7 @@ def summary(engine: dict[str, Any], network: dict[str, Any], fastest: float) -> 
         np.abs(missing(engine)),
         (engine["contact"] + engine["damp"]).sum(0) / np.maximum(engine["push"], 0).sum(0),
     )
-    whole = (engine["looks"]["count"] == BODIES).all(0)
+    whole = (engine["looks"]["present"] == BODIES).all(0)
     seconds = len(engine["looks"]["depth"]) * LOOK * STEP_S
     sane, lasted = sensible_s(engine["looks"], fastest), sensible_s(network["looks"], fastest)
     numbers = {
@@ -194,7 +194,7 @@ def summary(engine: dict[str, Any], network: dict[str, Any], fastest: float) -> 
         "engine": {"rest_mm": 1e3 * rest, "deepest_mm": 1e3 * deepest, "books_off": off, "sensible_s": sane,
                    "push_J": engine["push"].sum(0), "contact_J": engine["contact"].sum(0), "damp_J": engine["damp"].sum(0)},
         "network": {"sensible_s": lasted, "deepest_mm": 1e3 * network["looks"]["depth"].max(0),
-                    "bodies_left": network["looks"]["count"][-1], "speed_at_end": network["looks"]["speed"][-1]},
+                    "bodies_left": network["looks"]["present"][-1], "speed_at_end": network["looks"]["speed"][-1]},
         "fastest_in_training": fastest,
     }  # fmt: skip
     finite = np.isfinite(engine["looks"]["depth"]).all(0) & np.isfinite(engine["energy"]).all(0)
@@ -204,7 +204,7 @@ def summary(engine: dict[str, Any], network: dict[str, Any], fastest: float) -> 
         _worst("overlap_at_rest_mm", "deepest overlap of two bodies at rest, worst world (mm)", 1e3 * rest, 1e3 * REST),
         _worst("overlap_at_impact_mm", "deepest overlap ever, worst world (mm)", 1e3 * deepest, 1e3 * DEEP),
         _worst("books", "energy that the books miss, share of the pushes' work, worst world", off, 0.01),
-        _worst("no_free_energy", "work of contacts and damping over that of the pushes, worst world (below 0: taken out)", out, 0.0),
+        _worst("no_free_energy", "work of contacts and damping over that of the pushes, worst (below 0: taken out)", out, 0.0),
         _share("sensible", f"share of {worlds} worlds of the engine with no nonsense in {seconds:g} s", sane >= seconds),
         _median("network_sensible_s", f"median seconds until the network alone is nonsense, of {seconds:g}", lasted, 0.5 * seconds),
     ]  # fmt: skip
@@ -213,17 +213,28 @@ def summary(engine: dict[str, Any], network: dict[str, Any], fastest: float) -> 
 
 def _share(name: str, statement: str, good: np.ndarray) -> Claim:
     value = float(good.mean())
-    return Claim(id=name, statement=statement, value=value, interval=wilson(int(good.sum()), len(good)), target=1.0, better="higher")  # fmt: skip
+    return Claim(
+        id=name,
+        statement=statement,
+        value=value,
+        interval=wilson(int(good.sum()), len(good)),
+        target=1.0,
+        better="higher",
+    )
 
 
 def _worst(name: str, statement: str, values: np.ndarray, target: float) -> Claim:
     interval = (float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975)))
-    return Claim(id=name, statement=statement, value=float(values.max()), interval=interval, target=target, better="lower")  # fmt: skip
+    return Claim(
+        id=name, statement=statement, value=float(values.max()), interval=interval, target=target, better="lower"
+    )
 
 
 def _median(name: str, statement: str, values: np.ndarray, target: float) -> Claim:
     interval = (float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975)))
-    return Claim(id=name, statement=statement, value=float(np.median(values)), interval=interval, target=target, better="lower")  # fmt: skip
+    return Claim(
+        id=name, statement=statement, value=float(np.median(values)), interval=interval, target=target, better="lower"
+    )
 
 
 def _rows(numbers: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -51,7 +51,8 @@ def cut(runs: Sequence[Run], places: Sequence[tuple[int, int]], length: int, the
     stack = lambda rows: jnp.asarray(np.stack(rows, -1), jnp.float32)  # noqa: E731
     q, v = (stack([getattr(runs[i], x)[s : s + length + 1] for i, s in places]) for x in "qv")
     u = stack([runs[i].u[s : s + length] for i, s in places])
-    memory = Memory(*(stack([kept[i][k][s] for i, s in places]) for k in range(2)), jnp.ones((2, len(places))))
+    effort, friction = (stack([kept[i][k][s] for i, s in places]) for k in range(2))
+    memory = Memory(effort, friction, jnp.ones((2, len(places))))
     return Window(q, v, u, memory, jnp.asarray([runs[i].design for i, _ in places]))
 
 

@@ -110,11 +110,11 @@ def _replayed(stream: io.BytesIO) -> Any:
         if name == "MARK":
             stack.append(_MARK)
         elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            memory[int(value)] = stack[-1]
+            memory[int(str(value))] = stack[-1]
         elif name == "MEMOIZE":
             memory[len(memory)] = stack[-1]
         elif name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(memory[int(value)])
+            stack.append(memory[int(str(value))])
         elif name == "GLOBAL":
             stack.append(str(value))
         elif name in _SIMPLE:
