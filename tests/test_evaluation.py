@@ -1,5 +1,7 @@
 """Numbers of an evaluation against cases whose answer is known, and figures that are written."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from hybridwm.judging.evaluation import Breaks, Prediction
 from hybridwm.learning.measure import lengths, worth
 from hybridwm.logs import tangent
 from hybridwm.logs.recordings import Windows
+from hybridwm.world.model import WorldParams, world_model
 
 H, W = 20, 6
 
@@ -47,6 +50,15 @@ def test_a_turned_body_errs_by_the_angle_and_by_how_far_it_reaches():
     np.testing.assert_allclose(error["turn (rad)"], 0.3, rtol=1e-6)
     np.testing.assert_allclose(error["position (m)"], 0.3 * lengths(scene)[3], rtol=1e-5)
     assert lengths(scene)[3] == pytest.approx(scene.model.geom("box").rbound[0])
+
+
+def test_a_scene_without_bonds_is_foretold_too():
+    scene, given = windows_of("pendulum")
+    model = world_model(physics.brax_engine(scene))
+    theta = jax.tree.map(jnp.asarray, physics.nominal(scene))
+    found = ev.predict(ev.Subject(model, WorldParams(theta=theta)), given)
+    assert found.chance.shape == (0, W)
+    assert found.qpos.shape == given.qpos[1:].shape
 
 
 def test_explained_shares_add_up():

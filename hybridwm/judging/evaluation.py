@@ -74,7 +74,7 @@ def foreteller(model: Any, *, every: int = 1, project: bool = True) -> Callable[
         told = partial(run, params, *(jnp.asarray(x, float) for x in begin))
         qpos, qvel, intact, _ = (np.asarray(x) for x in told(jnp.asarray(free)))
         chances = [_chance(told, free, bond) for bond in range(nb)]
-        return Prediction(qpos, qvel, intact, np.array(chances).reshape(nb, -1))
+        return Prediction(qpos, qvel, intact, np.array(chances).reshape(nb, ctrl.shape[-1]))
 
     return ask
 

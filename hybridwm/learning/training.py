@@ -67,8 +67,11 @@ def take(cut: Windows, index: np.ndarray) -> Windows:
     return Windows(*(x[..., index] for x in cut))
 
 
-def predicted(model: WorldModel, params: Any, given: Batch, *, grouped: bool = False) -> tuple[Array, Array]:
-    """(qpos, qvel) after each row, [H, nq, W] and [H, nv, W]; bonds hold as at the start. Rows may be several engine steps."""
+def predicted(model: Any, params: Any, given: Batch, *, grouped: bool = False) -> tuple[Array, Array]:
+    """(qpos, qvel) after each row, [H, nq, W] and [H, nv, W], of any model with a WorldModel's init and rollout.
+
+    Bonds hold as at the start; rows may be several engine steps.
+    """
     state = model.init(params, given.qpos[0], given.qvel[0], intact=given.intact, past=given.past)
     held = jnp.zeros((len(given.ctrl), len(model.spec.names), given.qpos.shape[-1]), jnp.int8)
     read = lambda state, info: (state.qpos, state.qvel)  # noqa: E731
