@@ -66,7 +66,9 @@ def options(seed: int, *, quick: bool) -> FitOptions:
         Stage(horizon=8, updates=updates[1], batch=32, look=30, learning_rate=1e-3),
     )
     model = ModelOptions(hidden=(32, 32), members=4, place=True)
-    return FitOptions(model=model, stages=stages, lag=True, memory_s=MEMORY_S, identify_s=0.15, validate_s=0.5, seed=seed)
+    return FitOptions(
+        model=model, stages=stages, lag=True, memory_s=MEMORY_S, identify_s=0.15, validate_s=0.5, seed=seed
+    )
 
 
 def fitted(dataset: Dataset, folder: Path, seed: int, *, quick: bool, watch: Callable[..., None]) -> Models:
@@ -77,12 +79,16 @@ def fitted(dataset: Dataset, folder: Path, seed: int, *, quick: bool, watch: Cal
         found = fit(dataset, how, unknowns=unknowns(), watch=watch)
         watch("events", None)
         training, validation = _split(dataset, how)
-        params = learn_events(found.model, found.params, training, validation, seed=seed, past=round(MEMORY_S / dataset.dt))
+        params = learn_events(
+            found.model, found.params, training, validation, seed=seed, past=round(MEMORY_S / dataset.dt)
+        )
         save_model(folder / "hybrid", found._replace(params=params), how)
     world, params = load_model(folder / "hybrid", scene)
     watch("network", None)
     dt = float(scene.model.opt.timestep)
-    rival = fit_rival(dataset, RivalOptions(strides=(EVERY * dt,), place=True, updates=1500 if quick else 6000, seed=seed))
+    rival = fit_rival(
+        dataset, RivalOptions(strides=(EVERY * dt,), place=True, updates=1500 if quick else 6000, seed=seed)
+    )
     return Models(world, variants(world, params), rival.model, rival.params, {"network_error": rival.error})
 
 
@@ -114,7 +120,7 @@ def sheet_events(world: WorldModel) -> events.EventParams:
 
 def _nowhere(trust: Any) -> Any:
     """A trust of zero for everything."""
-    return trust._replace(reach=jnp.zeros_like(trust.reach))
+    return trust._replace(reach=jnp.full_like(trust.reach, 1e-12))
 
 
 def ready(world: WorldModel, params: WorldParams) -> WorldParams:
