@@ -85,13 +85,13 @@ def along(driven: Mapping[str, Found], names: Sequence[str] = ("hybrid", "blind"
     return windows(dataset, round(WINDOW_S / 0.01), stride=40, past=PAST)
 
 
-def predictions(models: Models, driven: Mapping[str, Found]) -> Seen:
+def predictions(models: Models, network: Any, driven: Mapping[str, Found]) -> Seen:
     """Every model asked the same windows of the closed loop."""
     given = along(driven)
     held = given.intact[0, 0] > 0.5
     given = Windows(*(x[..., held] for x in given))
     subjects = {name: Subject(models.world, ready(models.world, models.params[name])) for name in ENGINE}
-    subjects["network"] = Subject(models.network, models.network_params)
+    subjects["network"] = Subject(network.model, network.params)
     told = {name: evaluation.predict(subject, given, project=False) for name, subject in subjects.items()}
     breaking = (given.intact[-1] < 0.5)[0]
     errors = {name: evaluation.errors(models.world.engine.scene, given, one) for name, one in told.items()}

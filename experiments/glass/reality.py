@@ -31,7 +31,7 @@ EFFECTS = (
         bond="neck", strength=(4.5, 0.03), filter_s=0.02, scatter=0.03, rate_gain=0.04, rate=10.0, life_s=4.0, exponent=8.0
     ),
 )  # fmt: skip
-LEAD_S = 0.09
+LEAD_S = 0.11
 """A fork that moves at v follows a command LEAD_S · v ahead of it: kv / kp and its damping."""
 
 
@@ -93,7 +93,7 @@ def recording(name: str, found: Episode) -> Recording:
 def wander(rng: np.random.Generator, steps: int, dt: float) -> tuple[Start, np.ndarray]:
     """A start on the table and commands [steps, 2]: straight lines between random places, at the body or at the neck."""
     x = float(rng.uniform(-0.65, -0.12))
-    start = standing(x, speed=float(rng.choice([0.0, rng.uniform(-0.3, 0.6)])), fork=float(rng.uniform(-0.012, 0.012)))
+    start = standing(x, speed=float(rng.choice([0.0, rng.uniform(-0.3, 0.6)])), fork=float(rng.uniform(-0.006, 0.006)))
     hurry = float(rng.uniform(0.15, 0.9))  # m/s
     times, places = [0.0], [(start.qpos[6] + LEAD_S * start.qvel[6], 0.0)]
     while times[-1] < steps * dt:

@@ -1,4 +1,4 @@
-"""Claim: a planner that knows what breaks, and when, carries a glass faster and breaks it less; it snaps it where asked, and rescues it.
+"""Claim: a planner that knows what breaks carries a glass faster and breaks it less, snaps it where asked, and rescues it.
 
     collect ──▶ fit ──▶ plan in closed loop ──▶ compare ──▶ report         every stage and every batch is kept in `out`
 
@@ -7,13 +7,15 @@ same seeds, samples and iterations. `careful` is the planner blind to events wit
 `LEADS` whose breaks are no more than the full hybrid's on the first seed, or the tightest.
 """
 
+from typing import Any
+
 import numpy as np
 from rich.progress import Progress
 
 from experiments.glass import comparing, models, telling
-from experiments.glass.driving import Driven, Pilot, drive, params_of, pilot
+from experiments.glass.driving import Driven, Pilot, drive, pilot
 from experiments.glass.keeping import read_batch, write_batch
-from experiments.glass.models import Models
+from experiments.glass.models import Models, ready
 from experiments.glass.options import Glass
 from experiments.glass.reality import broke, explored, scene
 from experiments.glass.tasks import wish
@@ -33,6 +35,7 @@ class Study:
         self.options, self.progress = options, progress
         self.job = progress.add_task("glass", total=None)
         self._models: dict[int, Models] = {}
+        self._networks: dict[int, Any] = {}
         self._pilots: dict[str, Pilot] = {}
 
     def tell(self, words: str) -> None:
@@ -57,6 +60,12 @@ class Study:
             self._models[seed] = models.fitted(dataset, folder, seed, quick=self.options.quick, watch=watch)
         return self._models[seed]
 
+    def network(self, seed: int) -> Any:
+        """The network alone, fitted to them."""
+        if seed not in self._networks:
+            self._networks[seed] = self.models(seed).network()
+        return self._networks[seed]
+
     def batch(self, task: str, name: str, seed: int, lead: float = 1.0) -> list[Driven]:
         """The episodes of one task, model and seed; driven unless they are kept already."""
         label = name if lead == 1.0 else f"careful{round(1000 * lead)}"
@@ -66,10 +75,12 @@ class Study:
         if not path.exists():
             found = self.models(seed)
             self.tell(f"seed {seed}: {task}, {label}")
-            kind = "network" if name == "network" else "engine"
+            alone = self.network(seed) if name == "network" else None
+            kind = "network" if alone else "engine"
             if kind not in self._pilots:
-                self._pilots[kind] = pilot(found, name)
-            write_batch(path, drive(self._pilots[kind], params_of(found, name), wishes, seed=1000 * seed))
+                self._pilots[kind] = pilot(found.world, alone)
+            params = alone.params if alone else ready(found.world, found.params[name])
+            write_batch(path, drive(self._pilots[kind], params, wishes, seed=1000 * seed))
         return read_batch(path, wishes)
 
     def careful(self) -> float:
@@ -90,7 +101,7 @@ def run(options: Glass) -> None:
         numbers = {task: comparing.numbers(found) for task, found in driven.items()}
         numbers["data"] = {str(seed): {"broke": broke(study.dataset(seed))} for seed in options.rounds}
         study.tell("predict, certify")
-        seen = comparing.predictions(study.models(options.rounds[0]), driven)
+        seen = comparing.predictions(study.models(options.rounds[0]), study.network(options.rounds[0]), driven)
         numbers["prediction"] = seen.numbers
         numbers["certificates"] = comparing.certified(driven)
         study.tell("report")

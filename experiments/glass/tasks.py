@@ -23,12 +23,12 @@ from experiments.glass.reality import HOME_X, Start, standing
 from physics import Episode
 
 TASKS = ("carry", "snap", "rescue")
-HORIZON, KNOTS = 40, 9
+HORIZON, KNOTS = 40, 7
 NEVER = 1e6
 LOW, HIGH = 0.0, 0.088
 EDGE = -HOME_X - 0.045
 """Joint x beyond which the feet would leave the table."""
-SECONDS = {"carry": 2.0, "snap": 2.0, "rescue": 1.2}
+SECONDS = {"carry": 2.5, "snap": 2.0, "rescue": 1.2}
 CLOSE, UPRIGHT = 0.015, 0.2
 ON_TIME_S, IN_PLACE = 0.06, 0.03
 LOSSES = {"whole": 0.0, "broken": 1.0, "lost": 3.0}
@@ -58,15 +58,15 @@ class Wish(NamedTuple):
 def wish(task: str, rng: np.random.Generator, *, lead: float = 1.0) -> Wish:
     """A random start and goal."""
     if task == "carry":
-        start = standing(rng.uniform(-0.6, -0.5), fork=rng.uniform(-0.01, 0.01))
+        start = standing(rng.uniform(-0.6, -0.5), fork=rng.uniform(-0.006, 0.006))
         goal = Goal(rng.uniform(-0.13, -0.08) - HOME_X, 1.0, 1.0, NEVER, 30.0, NEVER, lead, 0.0)
     elif task == "snap":
         x = rng.uniform(-0.4, -0.2)
-        start = standing(x + rng.uniform(-0.12, 0.12), fork=rng.uniform(-0.01, 0.01))
+        start = standing(x + rng.uniform(-0.12, 0.12), fork=rng.uniform(-0.006, 0.006))
         at = rng.uniform(1.3, 1.6)
         goal = Goal(x - HOME_X, 1.0, 1.0, at - 0.55, 30.0, at, lead, 0.0)
     else:
-        start = standing(rng.uniform(-0.3, -0.2), speed=rng.uniform(0.5, 1.0), fork=rng.uniform(-0.01, 0.01))
+        start = standing(rng.uniform(-0.3, -0.2), speed=rng.uniform(0.5, 1.0), fork=rng.uniform(-0.006, 0.006))
         goal = Goal(rng.uniform(-0.08, -0.06) - HOME_X, 0.3, 1.0, NEVER, 10.0, NEVER, lead, 0.0)
     return Wish(task, start, goal)
 
@@ -103,7 +103,7 @@ def chance(goal: Goal, state: Any) -> jax.Array:
 def problem(model: pl.Model) -> pl.Problem:
     """The planning problem of one model."""
     assert abs(model.dt - 0.01 * EVERY) < 1e-9
-    return pl.Problem(model, pl.Cost(running, terminal), pl.linear(HORIZON, KNOTS), rate=np.array([1.5, 0.8]))
+    return pl.Problem(model, pl.Cost(running, terminal), pl.cubic(HORIZON, KNOTS), rate=np.array([0.7, 0.5]))
 
 
 class Outcome(NamedTuple):

@@ -25,9 +25,9 @@ WORDS = {
     "hybrid": "full hybrid",
 }
 NOTES = (
-    "Reality is MuJoCo C in ten fine steps to each of the models', with a heavier body whose centre of mass is elsewhere, a slippery and "
-    "a rough patch on the table, motors that lag, and a neck that gives way by a rule on its filtered load, its rate and its damage. No "
-    "model is told any of it; all are fitted to the same episodes of random motion.",
+    "Reality is MuJoCo C in ten fine steps to each of the models', with a heavier body whose centre of mass is elsewhere, a "
+    "slippery and a rough patch on the table, motors that lag, and a neck that gives way by a rule on its filtered load, its "
+    "rate and its damage. No model is told any of it; all are fitted to the same episodes of random motion.",
     "Blue is what the model promised 0.3 s before; a plan that is made at t is used from 20 ms later on.",
 )
 AGO = 15
@@ -39,8 +39,8 @@ def lead(options: Glass) -> str:
     count = len(options.rounds) * options.many
     short = " This is a quick run: too few episodes for the claims to mean much." if options.quick else ""
     return (
-        "A fork handles a glass whose neck breaks: carry it to the edge, snap it on time, rescue it from falling. The same planner with "
-        f"the same {SAMPLES} samples plans on five models; {count} episodes per task and model.{short}"
+        "A fork handles a glass whose neck breaks: carry it to the edge, snap it on time, rescue it from falling. The same "
+        f"planner with the same {SAMPLES} samples plans on five models; {count} episodes per task and model.{short}"
     )
 
 
@@ -56,8 +56,10 @@ def _table(task: str, found: Mapping[str, Any]) -> Table:
         one = found[name]
         low, high = one["success_interval"]
         reached = "–" if one["reached_s"] is None else f"{one['reached_s']:.2f} s"
-        rows.append((WORDS[name], f"{one['success']:.0%} [{low:.0%}, {high:.0%}]", f"{one['broken'] - one['lost']}", f"{one['lost']}",
-                     f"{one['loss']:.2f}" if task == "rescue" else reached, f"{1e3 * one['off_m']:.0f} mm"))  # fmt: skip
+        success = f"{one['success']:.0%} [{low:.0%}, {high:.0%}]"
+        score = f"{one['loss']:.2f}" if task == "rescue" else reached
+        counts = (f"{one['broken'] - one['lost']}", f"{one['lost']}")
+        rows.append((WORDS[name], success, *counts, score, f"{1e3 * one['off_m']:.0f} mm"))
     said = {"carry": "Carry to the edge", "snap": "Snap the neck on time", "rescue": "Rescue from falling"}[task]
     last = "mean loss" if task == "rescue" else "there after"
     return Table(f"{said} ({n} episodes each)", ("model", "success [95 %]", "broken", "lost", last, "off (median)"), rows,

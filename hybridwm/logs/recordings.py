@@ -48,7 +48,9 @@ class Windows(NamedTuple):
     qvel: np.ndarray  # [H+1, nv, W]
     ctrl: np.ndarray  # [H, nu, W]
     intact: np.ndarray  # [H+1, nb, W]
-    past: np.ndarray  # [D, nu, W] controls before the window, newest last; before an episode zeros, or if meta says `settled` its first
+    past: (
+        np.ndarray
+    )  # [D, nu, W] controls before the window, newest last; before an episode zeros, or its first if meta is `settled`
     episode: np.ndarray  # [W] which recording
     start: np.ndarray  # [W] at which row
 
