@@ -48,6 +48,8 @@ class Turning(NamedTuple):
     intact: Array  # [W] 1 while the thread holds
     snug: Array  # [W] rad
     grip: Array  # [W] z
+    trust: Array  # [W] how far the residual is believed: 1, unless the filter is surprised
+    force: Array  # [W] N, F
 
 
 class Law(NamedTuple):
@@ -130,7 +132,7 @@ def said(params: Params, state: Turning, ahead_s: float = 0.0) -> Said:
     angle = state.qpos[1] + ahead_s * state.qvel[1]
     plain = jnp.exp(params.law.clamp) * jnp.maximum(angle - state.snug, 0)
     z = features(angle, state.qvel[1], state.snug, state.work, plain)
-    out = jnp.tanh(nnx.merge(GRAPH, params.weights)(z))
+    out = state.trust * jnp.tanh(nnx.merge(GRAPH, params.weights)(z))
     if params.low is not None:
         beyond = jnp.maximum(params.low[:, None] - z, z - params.high[:, None])[2 * HARMONICS :]
         out = out * jnp.square(1 - jnp.square(jnp.clip(jnp.max(beyond, 0) / REACH, 0, 1)))
@@ -220,6 +222,7 @@ def bolted(*, events: bool = True) -> Bolted:
 
         (body, state), _ = jax.lax.scan(once, (body, state), None, length=EVERY)
         state = state._replace(pending=jnp.broadcast_to(ctrl[0], state.pending.shape))
+        state = state._replace(force=clamp_force(params, state))
         if not events:
             return state, PlanInfo()
         hold = chance(params, state.peak)
@@ -229,12 +232,13 @@ def bolted(*, events: bool = True) -> Bolted:
             fires = jnp.where(forced[0] < 0, fires, forced[0] > 0)
         fired = (state.intact > 0) & fires
         state = state._replace(intact=jnp.where(fired, 0.0, state.intact))
+        state = state._replace(force=state.force * jnp.where(fired, fastening.REMNANT, 1.0))
         return state, PlanInfo(event_probability=hazard[None], fired=fired[None])
 
     def start(params: Params, worlds: int) -> Turning:
         zero = jnp.zeros(worlds)
         return Turning(jnp.zeros((2, worlds)), jnp.zeros((2, worlds)), zero, zero, zero, zero, zero, zero + 1,
-                       zero, zero)  # fmt: skip
+                       zero, zero, zero + 1, zero)  # fmt: skip
 
     model = PlanModel(step, np.array([-1.0]), np.array([1.0]), CONTROL_S, events=("strip",) if events else ())
     return Bolted(step, start, clamp_force, model)
