@@ -1,0 +1,38 @@
+"""The options of the six studies. Free of JAX, so that help and mistakes in options are answered at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from hybridwm.study import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Argued(Study):
+    """What the six have in common."""
+
+    seeds: int = 5
+    """Number of random seeds: training data, networks, test episodes."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ValueError(f"--seeds is {self.seeds}; it must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endurance(Argued):
+    """Three minutes of pushing six bodies about: do they stay six, stay apart, and keep their energy?"""
+
+    function: ClassVar[str] = "experiments.argument.endurance:run"
+
+    out: Path = Path("runs/endurance")
+    """Folder for results.json, figure and table."""
+    seeds: int = 100
+    """Number of worlds, each with its own pushes; at most 12 with --quick."""
+    seconds: float = 180.0
+    """Simulated seconds of each; at most 20 with --quick."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 4 <= self.seconds <= 3600:
+            raise ValueError(f"--seconds is {self.seconds}; give 4 to 3600")
