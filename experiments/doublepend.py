@@ -131,6 +131,8 @@ def run(options: Options) -> None:
             f"  medians at 1 s (rad): {dict(zip(MODELS, np.median(part['error'][..., AT], 0).round(3).tolist(), strict=True))}"
         )
     scored = {key: np.concatenate([part[key] for part in parts]) for key in ("error", "run", "unseen")}
+    if not scored["unseen"].any():
+        raise ValueError(f"no run under a controller never seen lasts {HORIZONS_S[-1]:g} s: give more runs")
     numbers = summary(runs, scored) | {"refused": sum(bool(part["refused"]) for part in parts), "fits": len(parts)}
     digest = fingerprint("tracking", found.digest, options.quick, options.seeds)
     track = finished(

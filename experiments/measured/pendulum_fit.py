@@ -60,6 +60,8 @@ def drawn(runs: Sequence[Run], length: int, seed: int, count: int = DRAWN) -> li
     """Random beginnings, as many from each run."""
     rng = np.random.default_rng(seed)
     long = [i for i, run in enumerate(runs) if len(run.u) > length + LEAST]
+    if not long:
+        raise ValueError(f"none of {len(runs)} runs to learn from lasts {(length + LEAST) * STEP:g} s, as is needed")
     return [
         (i, int(rng.integers(LEAST, len(runs[i].u) - length + 1)))
         for i in np.resize(rng.permutation(long), count).tolist()
@@ -131,7 +133,7 @@ def errors(
     kind: str, theta: np.ndarray, weights: Any, runs: Sequence[Run], places: list[tuple[int, int]]
 ) -> np.ndarray:
     """Errors at each horizon [windows, horizons], rad; what is not finite is half a turn."""
-    found, graph = [], graph_of(kind)[0]
+    found, graph = [np.zeros((0, len(HORIZONS_S)))], graph_of(kind)[0]
     for at in range(0, len(places), CHUNK):
         some = places[at : at + CHUNK]
         full = (some * (CHUNK // len(some) + 1))[:CHUNK]
