@@ -161,7 +161,7 @@ def _sign(server: Any, number: int, marker: Marker) -> tuple[Any, ...]:
         f"/event{number}/ball", radius=0.012, color=marker.colour, opacity=0.7, position=position, visible=False
     )
     label = server.scene.add_label(
-        f"/event{number}/text", marker.text, position=(*position, 0, 0, 0.03 + 0.03 * number), visible=False
+        f"/event{number}/text", marker.text, position=position + np.array([0, 0, 0.03 + 0.03 * number]), visible=False
     )
     return ball, label
 
