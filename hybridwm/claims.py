@@ -17,7 +17,7 @@ def show(results: Sequence[Results], console: Console) -> None:
     table = Table(*_HEAD)
     for result in results:
         for claim in result.claims:
-            table.add_row(*_row(result, claim), style="green" if claim.holds else "bold red")
+            table.add_row(*row(claim), result.study, style="green" if claim.holds else "bold red")
     missed = sum(not claim.holds for result in results for claim in result.claims)
     total = sum(len(result.claims) for result in results)
     console.print(table)
@@ -35,20 +35,30 @@ def write_table(results: Sequence[Results], path: Path) -> None:
     path.write_text(f"{before}{_BEGIN}\n{markdown(results)}{_END}{after}", encoding="utf-8")
 
 
+def publish(result: Results, path: Path, body: str, console: Console) -> None:
+    """A study's last step: the claims and, below them, `body` as the document `path`; the claims on the terminal."""
+    path.unlink(missing_ok=True)
+    write_table([result], path)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(body)
+    show([result], console)
+
+
 def markdown(results: Sequence[Results]) -> str:
     """The claims as a Markdown table, and below it the machine, command and date of each file."""
     rows = [_HEAD, ("---",) * len(_HEAD)]
-    rows += [_row(result, claim) for result in results for claim in result.claims]
+    rows += [(*row(claim), result.study) for result in results for claim in result.claims]
     table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
     return f"{table}\n\n" + "".join(f"- {_origin(result)}\n" for result in results)
 
 
-def _row(result: Results, claim: Claim) -> tuple[str, ...]:
+def row(claim: Claim) -> tuple[str, str, str, str]:
+    """Whether it holds, what it says, its value with the interval, and its target."""
     sign = "≤" if claim.better == "lower" else "≥"
     value = "not measured" if claim.value is None else f"{claim.value:.3g}"
     spread = f" [{claim.interval[0]:.3g}, {claim.interval[1]:.3g}]" if claim.interval else ""
     word = "holds" if claim.holds else "MISSED"
-    return word, claim.statement, value + spread, f"{sign} {claim.target:g}", result.study
+    return word, claim.statement, value + spread, f"{sign} {claim.target:g}"
 
 
 def _origin(result: Results) -> str:

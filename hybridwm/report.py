@@ -17,6 +17,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table as Terminal
 
+from hybridwm.claims import row
 from hybridwm.results import Claim, Results
 
 
@@ -78,21 +79,15 @@ def show(tables: Sequence[Table], path: Path, console: Console | None = None) ->
     for table in tables:
         shown = Terminal(*table.columns, title=table.title, title_justify="left", caption=table.note or None)
         shown.caption_justify = "left"
-        for row in table.rows:
-            shown.add_row(*map(str, row), style="bold" if row[0] in table.loud else None)
+        for cells in table.rows:
+            shown.add_row(*map(str, cells), style="bold" if cells[0] in table.loud else None)
         console.print(shown)
     console.print(f"open in a browser: {path.resolve().as_uri()}", soft_wrap=True)
 
 
 def claims_table(claims: Sequence[Claim]) -> Table:
     """The claims, misses as loud as hits."""
-    rows = []
-    for claim in claims:
-        value = "not measured" if claim.value is None else f"{claim.value:.3g}"
-        spread = f" [{claim.interval[0]:.3g}, {claim.interval[1]:.3g}]" if claim.interval else ""
-        sign = "≤" if claim.better == "lower" else "≥"
-        rows.append(("holds" if claim.holds else "MISSED", claim.statement, value + spread, f"{sign} {claim.target:g}"))
-    return Table("Claims", ("", "claim", "value [95 %]", "target"), rows, loud=("MISSED",))
+    return Table("Claims", ("", "claim", "value [95 %]", "target"), [row(claim) for claim in claims], loud=("MISSED",))
 
 
 def _said(text: str) -> str:

@@ -4,17 +4,14 @@ The state that costs read is made of qpos and qvel of every control's end; every
 Neither has bonds that break.
 """
 
-import copy
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from race.rivals import BRAX_ITERATIONS, MJX_ITERATIONS
-from race.starts import model_of
+from race.rivals import stock_brax, stock_mjx
 
 import physics
 from hybridwm.world.physics_model import PlanModel, Planned, control_range
-from physics.brax_import import quietly
 from planners import Model
 
 
@@ -55,15 +52,7 @@ def stock_model(kind: str, scene: physics.Scene, every: int) -> PlanModel:
 
 
 def _brax(scene: physics.Scene) -> Any:
-    if scene.model.neq:
-        raise ValueError("stock Brax ignores welds and connects: the bodies would fall apart")
-    with quietly():
-        from brax.generalized import pipeline
-        from brax.io import mjcf
-
-        model = copy.copy(model_of(scene))  # load_model writes into it
-        model.opt.iterations = BRAX_ITERATIONS
-        system = mjcf.load_model(model)
+    pipeline, system = stock_brax(scene)
     return (
         lambda qpos, qvel: pipeline.init(system, qpos, qvel),
         lambda state, ctrl: pipeline.step(system, state, ctrl),
@@ -72,13 +61,7 @@ def _brax(scene: physics.Scene) -> Any:
 
 
 def _mjx(scene: physics.Scene) -> Any:
-    with quietly():
-        from mujoco import mjx
-    source = model_of(scene)
-    source.opt.iterations = source.opt.ls_iterations = MJX_ITERATIONS
-    source.opt.tolerance = 1e-8
-    model: Any = mjx.put_model(source)
-    blank: Any = mjx.make_data(model)
+    mjx, model, blank = stock_mjx(scene)
     return (
         lambda qpos, qvel: blank.replace(qpos=qpos, qvel=qvel),
         lambda data, ctrl: mjx.step(model, data.replace(ctrl=ctrl)),

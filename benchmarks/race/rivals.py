@@ -48,8 +48,8 @@ def hybridwm(scene: physics.Scene, start: Start, *, checkpoint: bool = False) ->
     return Rival(roll, (start.qvel, start.ctrl, params, state), False)
 
 
-def brax(scene: physics.Scene, start: Start, *, checkpoint: bool = False) -> Rival:
-    """Brax's generalized pipeline as it is."""
+def stock_brax(scene: physics.Scene) -> tuple[Any, Any]:
+    """(Brax's generalized pipeline, its system)."""
     if scene.model.neq:
         raise ValueError("stock Brax ignores welds and connects: the bodies would fall apart")
     with quietly():
@@ -58,7 +58,23 @@ def brax(scene: physics.Scene, start: Start, *, checkpoint: bool = False) -> Riv
 
         model = copy.copy(model_of(scene))  # load_model writes into it
         model.opt.iterations = BRAX_ITERATIONS
-        system = mjcf.load_model(model)
+        return pipeline, mjcf.load_model(model)
+
+
+def stock_mjx(scene: physics.Scene, iterations: int = MJX_ITERATIONS) -> tuple[Any, Any, Any]:
+    """(MJX, its model, its data before a start is set)."""
+    with quietly():
+        from mujoco import mjx
+    source = model_of(scene)
+    source.opt.iterations = source.opt.ls_iterations = iterations
+    source.opt.tolerance = 1e-8  # MuJoCo's default; float32 does not reach the scene's
+    model: Any = mjx.put_model(source)
+    return mjx, model, mjx.make_data(model)
+
+
+def brax(scene: physics.Scene, start: Start, *, checkpoint: bool = False) -> Rival:
+    """Brax's generalized pipeline as it is."""
+    pipeline, system = stock_brax(scene)
     qpos, qvel, ctrl = _worlds_first(start)
     state = jax.jit(jax.vmap(partial(pipeline.init, system)))(qpos, qvel)
 
@@ -74,17 +90,11 @@ def brax(scene: physics.Scene, start: Start, *, checkpoint: bool = False) -> Riv
 
 def mjx(scene: physics.Scene, start: Start, *, checkpoint: bool = False, iterations: int = MJX_ITERATIONS) -> Rival:
     """MJX as it is."""
-    with quietly():
-        from mujoco import mjx
-    source = model_of(scene)
-    source.opt.iterations = source.opt.ls_iterations = iterations
-    source.opt.tolerance = 1e-8  # MuJoCo's default; float32 does not reach the scene's
-    model: Any = mjx.put_model(source)
-    blank: Any = mjx.make_data(model)
+    library, model, blank = stock_mjx(scene, iterations)
     qpos, qvel, ctrl = _worlds_first(start)
 
     def step(data: Any, ctrl: Any) -> Any:
-        data = mjx.step(model, data.replace(ctrl=ctrl))
+        data = library.step(model, data.replace(ctrl=ctrl))
         return data, data.qpos
 
     def one(qvel: Any, ctrl: Any, qpos: Any) -> Any:

@@ -10,6 +10,7 @@ The network alone is trained on the engine's own record of as many other worlds.
 Wilson's.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,13 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 
 import physics
-from experiments.argument import bookkeeping, drawing
+from experiments.argument import bookkeeping
 from experiments.argument.crowd import BODIES, CYCLE, SLOT, STEP_S, crowd, live, pushes
 from experiments.argument.options import Endurance
-from experiments.argument.reporting import Claim, kept, parts, publish
+from experiments.keeping import kept, place
+from experiments.measured.reporting import sections
 from experiments.tasks import wilson
+from hybridwm import claims, results
+from hybridwm.judging.figures import COLOURS, canvas
 from hybridwm.learning.rivals import RivalOptions, fit_rival
 from hybridwm.logs.recordings import Dataset, Recording
+from hybridwm.results import Claim
 from physics.overlap import overlap
 
 LOOK = 10
@@ -156,17 +161,18 @@ def missing(found: dict[str, Any]) -> np.ndarray:
 
 def run(options: Endurance) -> None:
     """Three minutes in every world, then results.json, table and figure."""
-    found = kept(parts(options, f"worlds-{options.seeds}"), lambda: measured(options))
+    from rich.console import Console
+
+    found = kept(place(options) / f"worlds-{options.seeds}.json", lambda: measured(options))
     engine, network = (_arrays(found[name]) for name in ("engine", "network"))
-    numbers, claims = summary(engine, network, float(found["fastest"]))
-    publish(
-        "endurance",
-        options,
-        numbers | {"rival_tried": found["network"]["tried"]},
-        claims,
-        {"Beside it": _rows(numbers)},
-    )
+    numbers, claimed = summary(engine, network, float(found["fastest"]))
+    written = results.write(
+        options.out, study="endurance", config=options, numbers=numbers | {"rival_tried": found["network"]["tried"]},
+        claims=claimed, seeds=range(options.seeds),
+    )  # fmt: skip
     draw(engine, network, float(found["fastest"]), options)
+    claims.publish(written, options.out / "table.md", sections({"Beside it": _rows(numbers)}), Console())
+    print(f"results, table and figure: {options.out}")
 
 
 def _arrays(found: dict[str, Any]) -> dict[str, Any]:
@@ -198,17 +204,17 @@ def summary(engine: dict[str, Any], network: dict[str, Any], fastest: float) -> 
         "fastest_in_training": fastest,
     }  # fmt: skip
     finite = np.isfinite(engine["looks"]["depth"]).all(0) & np.isfinite(engine["energy"]).all(0)
-    claims = [
+    claimed = [
         _share("finite", f"share of {worlds} worlds with no state that is not finite in {seconds:g} s", finite),
         _share("six_stay_six", f"share of {worlds} worlds in which all six bodies are there at every look", whole),
-        _worst("overlap_at_rest_mm", "deepest overlap of two bodies at rest, worst world (mm)", 1e3 * rest, 1e3 * REST),
-        _worst("overlap_at_impact_mm", "deepest overlap ever, worst world (mm)", 1e3 * deepest, 1e3 * DEEP),
-        _worst("books", "energy that the books miss, share of the pushes' work, worst world", off, 0.01),
-        _worst("no_free_energy", "work of contacts and damping over that of the pushes, worst (below 0: taken out)", out, 0.0),
+        _over(np.max, "overlap_at_rest_mm", "deepest overlap of two bodies at rest, worst world (mm)", 1e3 * rest, 1e3 * REST),
+        _over(np.max, "overlap_at_impact_mm", "deepest overlap ever, worst world (mm)", 1e3 * deepest, 1e3 * DEEP),
+        _over(np.max, "books", "energy that the books miss, share of the pushes' work, worst world", off, 0.01),
+        _over(np.max, "no_free_energy", "work of contacts and damping over that of pushes, worst (below 0: taken out)", out, 0.0),
         _share("sensible", f"share of {worlds} worlds of the engine with no nonsense in {seconds:g} s", sane >= seconds),
-        _median("network_sensible_s", f"median seconds until the network alone is nonsense, of {seconds:g}", lasted, 0.5 * seconds),
+        _over(np.median, "network_sensible_s", f"median seconds until the network fails, of {seconds:g}", lasted, seconds / 2),
     ]  # fmt: skip
-    return numbers, claims
+    return numbers, claimed
 
 
 def _share(name: str, statement: str, good: np.ndarray) -> Claim:
@@ -223,17 +229,11 @@ def _share(name: str, statement: str, good: np.ndarray) -> Claim:
     )
 
 
-def _worst(name: str, statement: str, values: np.ndarray, target: float) -> Claim:
+def _over(of: Callable[..., Any], name: str, statement: str, values: np.ndarray, target: float) -> Claim:
+    """The maximum or median of the worlds' values, beside their middle 95 %."""
     interval = (float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975)))
     return Claim(
-        id=name, statement=statement, value=float(values.max()), interval=interval, target=target, better="lower"
-    )
-
-
-def _median(name: str, statement: str, values: np.ndarray, target: float) -> Claim:
-    interval = (float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975)))
-    return Claim(
-        id=name, statement=statement, value=float(np.median(values)), interval=interval, target=target, better="lower"
+        id=name, statement=statement, value=float(of(values)), interval=interval, target=target, better="lower"
     )
 
 
@@ -254,18 +254,16 @@ def _rows(numbers: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def draw(engine: dict[str, Any], network: dict[str, Any], fastest: float, options: Endurance) -> None:
     """Who is still sensible, how deep bodies stand in one another, and where the energy went in the first world."""
-    figure, ((left, middle, right),) = drawing.canvas(3)
+    figure, (left, middle, right) = canvas(3)
     time = (np.arange(len(engine["looks"]["depth"])) + 1) * LOOK * STEP_S
-    for name, found in (("engine", engine), ("network", network)):
+    for name, found, colour in (("engine", engine, COLOURS[3]), ("network", network, COLOURS[4])):
         until = sensible_s(found["looks"], fastest)
         whole = until >= time[-1]
-        left.step(time, [np.mean(whole | (until > t)) for t in time], color=drawing.COLOURS[name], lw=2, label=name)
+        left.step(time, [np.mean(whole | (until > t)) for t in time], color=colour, lw=2, label=name)
         depth = 1e3 * np.minimum(np.where(np.isfinite(found["looks"]["depth"]), found["looks"]["depth"], 10), 10)
         low, mid, high = np.quantile(depth, [0.025, 0.5, 0.975], axis=1)
-        middle.plot(time, np.maximum(mid, 1e-3), color=drawing.COLOURS[name], lw=1.2, label=name)
-        middle.fill_between(
-            time, np.maximum(low, 1e-3), np.maximum(high, 1e-3), color=drawing.COLOURS[name], alpha=0.2, lw=0
-        )
+        middle.plot(time, np.maximum(mid, 1e-3), color=colour, lw=1.2, label=name)
+        middle.fill_between(time, np.maximum(low, 1e-3), np.maximum(high, 1e-3), color=colour, alpha=0.2, lw=0)
     left.set(xlabel="time (s)", ylabel="share of worlds that make sense", xscale="log", ylim=(-0.03, 1.05))
     left.legend()
     middle.axhline(1e3 * DEEP, color="black", ls=":", lw=1)
@@ -281,4 +279,4 @@ def draw(engine: dict[str, Any], network: dict[str, Any], fastest: float, option
     right.plot(slots, engine["energy"][:, 0] - engine["first"][0], color="black", label="stored")
     right.set(xlabel="time (s)", ylabel="energy in one world (J)")
     right.legend()
-    drawing.save(figure, options.out / "endurance.png")
+    figure.savefig(options.out / "endurance.png")

@@ -1,4 +1,4 @@
-"""The options of the six studies. Free of JAX, so that help and mistakes in options are answered at once."""
+"""The options of the studies of the argument. Free of JAX, so that help and mistakes in options are answered at once."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,19 +8,7 @@ from hybridwm.study import Study
 
 
 @dataclass(frozen=True, kw_only=True)
-class Argued(Study):
-    """What the six have in common."""
-
-    seeds: int = 5
-    """Number of random seeds: training data, networks, test episodes."""
-
-    def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise ValueError(f"--seeds is {self.seeds}; it must be at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Endurance(Argued):
+class Endurance(Study):
     """Three minutes of pushing six bodies about: do they stay six, stay apart, and keep their energy?"""
 
     function: ClassVar[str] = "experiments.argument.endurance:run"

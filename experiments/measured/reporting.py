@@ -32,14 +32,13 @@ def publish(
         seeds=range(options.seeds),
         command=command,
     )
-    page = options.out / "table.md"
-    page.unlink(missing_ok=True)
-    claims.write_table([written], page)
-    with page.open("a", encoding="utf-8") as file:
-        for title, rows in tables.items():
-            file.write(f"\n## {title}\n\n{markdown(rows)}")
-    claims.show([written], Console())
+    claims.publish(written, options.out / "table.md", sections(tables), Console())
     print(f"results, table and figures: {options.out}")
+
+
+def sections(tables: Mapping[str, Sequence[Row]]) -> str:
+    """Markdown tables, each under its title."""
+    return "".join(f"\n## {title}\n\n{markdown(rows)}" for title, rows in tables.items())
 
 
 def markdown(rows: Sequence[Row]) -> str:

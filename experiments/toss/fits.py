@@ -91,11 +91,3 @@ def fit_network(
     weights = learn(thing, model, phi, groups.parts(size), effort, seed)
     leaves = {f"weights{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(weights))}
     return {"phi": phi} | leaves | judged(thing, model, Fitted(jnp.asarray(phi), weights), groups)
-
-
-def fitted_of(model: Model, part: dict[str, np.ndarray]) -> Fitted:
-    """What a finished part found."""
-    phi = jnp.asarray(part["phi"])
-    fresh = model.fresh(jax.random.key(0), phi.shape[1])
-    tree = jax.tree.structure(fresh)
-    return Fitted(phi, jax.tree.unflatten(tree, [jnp.asarray(part[f"weights{i}"]) for i in range(tree.num_leaves)]))

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.keeping import place
 from experiments.worlds.episodes import FULL, QUICK, SHIFTS, TEST_SEED, Size, nearness, recorded
 from experiments.worlds.options import Worlds
 from experiments.worlds.realities import World, heavier
@@ -64,7 +65,7 @@ def rival_of(world: World, size: Size, seed: int) -> RivalOptions:
 def measured(world: World, seed: int, options: Worlds, watch: Callable[[str], None]) -> dict[str, Any]:
     """Everything that one world says with one seed, as plain numbers."""
     size = (QUICK if options.quick else FULL)[world.name]
-    data = options.out / "data" / world.name
+    data = place(options) / "data" / world.name
     watch("data")
     training = recorded(world, data / f"train-{seed}", episodes=size.training, seed=seed, seconds=None)
     inside = recorded(world, data / "inside", episodes=size.test, seed=TEST_SEED, seconds=None)

@@ -7,11 +7,11 @@
 Reality is `realities.py`. Each seed draws its own training data and its own networks; the test episodes are the same for all.
 """
 
-import json
 from typing import Any
 
 import numpy as np
 
+from experiments.keeping import kept, place
 from experiments.worlds import figures
 from experiments.worlds.asking import measured
 from experiments.worlds.episodes import said
@@ -38,27 +38,22 @@ def run(options: Worlds) -> None:
     written = results.write(
         options.out, study="worlds", config=options, numbers=numbers, claims=claimed, seeds=range(options.seeds)
     )
-    page = options.out / "table.md"
-    page.unlink(missing_ok=True)
-    claims.write_table([written], page)
-    with page.open("a", encoding="utf-8") as file:
-        file.write(table(numbers))
     figures.draw(found, numbers, options.out)
-    claims.show([written], console)
+    claims.publish(written, options.out / "table.md", table(numbers), console)
     console.print(f"results, table and figures: {options.out}")
 
 
 def _part(name: str, seed: int, options: Worlds, console: Any) -> Any:
     """One world with one seed; read where it has been measured before."""
-    path = options.out / "parts" / f"{name}-{seed}.json"
-    if not path.exists():
+
+    def ask() -> Any:
         with console.status(f"{name}, seed {seed}") as status:
-            part = measured(WORLDS[name], seed, options, lambda doing: status.update(f"{name}, seed {seed}: {doing}"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".part").write_text(json.dumps(results.plain(part)), encoding="utf-8")
-        path.with_suffix(".part").replace(path)
-        console.print(f"{name}, seed {seed}: {path}")
-    return json.loads(path.read_text(encoding="utf-8"))
+            return measured(WORLDS[name], seed, options, lambda doing: status.update(f"{name}, seed {seed}: {doing}"))
+
+    path = place(options) / f"{name}-{seed}.json"
+    found = kept(path, ask)
+    console.print(f"{name}, seed {seed}: {path}")
+    return found
 
 
 def summary(found: dict[str, list[Any]]) -> tuple[dict[str, Any], list[Claim]]:

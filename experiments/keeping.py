@@ -1,0 +1,29 @@
+"""What an interrupted study finds again: finished parts, in a folder of the options that they were made with."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hybridwm import results
+from hybridwm.study import Study
+
+
+def place(options: Study) -> Path:
+    """The folder of finished parts: no part made with other options is taken for one of these. --seeds and --only choose parts."""
+    made = {key: str(value) for key, value in asdict(options).items() if key not in ("out", "seeds", "only")}
+    stamp = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:8]
+    return options.out / "parts" / stamp
+
+
+def kept(path: Path, work: Callable[[], Any]) -> Any:
+    """What `work` finds, as JSON has it: read where it was found before, else kept in `path`."""
+    if not path.exists():
+        found = results.plain(work())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(found), encoding="utf-8")
+        part.replace(path)
+    return json.loads(path.read_text(encoding="utf-8"))
