@@ -177,6 +177,21 @@ def test_late_motors_follow_the_same_law_from_a_log_and_in_a_rollout():
     assert np.allclose(arrived[0], np.mean(fine, 0), atol=1e-3)
 
 
+def test_every_world_may_have_its_own_lag():
+    rng, lag, dt = np.random.default_rng(1), jnp.asarray([[0.02, 0.0, 0.1], [0.0, 0.05, 0.03]]), 0.005
+    past = jnp.asarray(rng.standard_normal((20, 2, 3)), jnp.float32)
+    start, command = jnp.asarray(rng.standard_normal((2, 3)), jnp.float32), past[-1]
+    together = (motors.settled(lag, dt, past), *motors.follow(lag, dt, start, command))
+    for w in range(3):
+        one = slice(w, w + 1)
+        alone = (
+            motors.settled(lag[:, w], dt, past[..., one]),
+            *motors.follow(lag[:, w], dt, start[:, one], command[:, one]),
+        )
+        for a, b in zip(together, alone, strict=True):
+            assert np.array_equal(a[:, one], b)
+
+
 def test_commands_arrive_whole_steps_late():
     scene = physics.load_scene("cartpole")
     model = world_model(physics.brax_engine(scene), ModelOptions(delay=2, members=1, hidden=(4,)))

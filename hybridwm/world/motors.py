@@ -20,13 +20,18 @@ def keep(lag_s: Array, dt: float) -> Array:
 
 def settled(lag_s: Array, dt: float, past: Array) -> Array:
     """y_0 [nu, W] after the commands past [D, nu, W], newest last."""
-    stay = keep(lag_s, dt).reshape(-1, *[1] * (past.ndim - 2))
+    stay = _wide(keep(lag_s, dt), past.ndim - 1)
     age = jnp.arange(past.shape[0])[::-1].reshape(-1, *[1] * (past.ndim - 1))
     return jnp.sum((1 - stay) * stay**age * past, 0)
 
 
 def follow(lag_s: Array, dt: float, lagged: Array, ctrl: Array) -> tuple[Array, Array]:
     """(y at the end of the step, ū over the step), each [nu, W]."""
-    stay, tau = (x.reshape(-1, *[1] * (ctrl.ndim - 1)) for x in (keep(lag_s, dt), lag_s))
+    stay, tau = (_wide(x, ctrl.ndim) for x in (keep(lag_s, dt), lag_s))
     gap = lagged - ctrl
     return ctrl + gap * stay, ctrl + gap * (tau / dt) * (1 - stay)
+
+
+def _wide(x: Array, ndim: int) -> Array:
+    """[nu] or, of time constants that vary from world to world, [nu, W], beside commands of so many axes."""
+    return x.reshape(*x.shape, *[1] * (ndim - x.ndim))
