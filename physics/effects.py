@@ -23,6 +23,7 @@ class Observed(NamedTuple):
     qpos: np.ndarray  # [nq]
     qvel: np.ndarray  # [nv]
     sensors: np.ndarray  # [nsensordata] the scene's own sensors
+    effort: np.ndarray  # [nu] force of each motor before its gear, as its current tells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,12 @@ class Effect:
     def dry_friction(self, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
         """Bound of the dry friction of each dof [nv] in N, N m, added to the model's own, each fine step."""
         return np.zeros(model.nv)
+
+    def mechanism(
+        self, memory: Any, model: mujoco.MjModel, data: mujoco.MjData, dt: float
+    ) -> tuple[Any, np.ndarray, np.ndarray]:
+        """Force [nv] and bound of the dry friction [nv] of something that remembers, each fine step of dt."""
+        return memory, np.zeros(model.nv), np.zeros(model.nv)
 
     def grip(self, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
         """Factor on the sliding friction of each contact [ncon], each fine step."""
@@ -214,6 +221,7 @@ class SensorNoise(Effect):
     qpos_std: float = 0.0
     qvel_std: float = 0.0
     sensor_std: float = 0.0
+    effort_std: float = 0.0
 
     def observe(
         self, memory: Any, seen: Observed, rng: np.random.Generator, model: mujoco.MjModel
@@ -222,7 +230,9 @@ class SensorNoise(Effect):
         qpos = seen.qpos.copy()
         mujoco.mj_integratePos(model, qpos, self.qpos_std * rng.standard_normal(model.nv), 1.0)
         qvel = seen.qvel + self.qvel_std * rng.standard_normal(model.nv)
-        return memory, Observed(qpos, qvel, seen.sensors + self.sensor_std * rng.standard_normal(len(seen.sensors)))
+        sensors = seen.sensors + self.sensor_std * rng.standard_normal(len(seen.sensors))
+        effort = seen.effort + self.effort_std * rng.standard_normal(model.nu) if self.effort_std else seen.effort
+        return memory, Observed(qpos, qvel, sensors, effort)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,12 +242,13 @@ class SensorRounding(Effect):
     qpos_step: float = 0.0
     qvel_step: float = 0.0
     sensor_step: float = 0.0
+    effort_step: float = 0.0
 
     def observe(
         self, memory: Any, seen: Observed, rng: np.random.Generator, model: mujoco.MjModel
     ) -> tuple[Any, Observed]:
         """See `Effect.observe`."""
-        steps = (self.qpos_step, self.qvel_step, self.sensor_step)
+        steps = (self.qpos_step, self.qvel_step, self.sensor_step, self.effort_step)
         rounded = Observed(
             *(np.round(x / step) * step if step else x.copy() for x, step in zip(seen, steps, strict=True))
         )

@@ -19,6 +19,8 @@ from physics.reference import Reference, Unstable, quiet
 from physics.scene import Scene
 from physics.types import Params
 
+HOOKS = ("command", "force", "dry_friction", "mechanism", "grip", "observe", "wear")
+
 Policy = Callable[[int, Observed], ArrayLike]  # (step, what the sensors said) -> ctrl [nu]
 
 
@@ -35,6 +37,8 @@ class Episode(NamedTuple):
         np.ndarray
     )  # [H nb 6] mean force (N) and torque (N m) of each bond over the step: world frame, on its second body
     breaks: tuple[tuple[str, float], ...]  # (bond, time in s)
+    effort: np.ndarray  # [H+1 nu] force of each motor before its gear, in the last fine step
+    memory: tuple[Any, ...]  # of each effect at the end
     failure: str | None  # MuJoCo's words where the simulation went bad; the arrays end before that step
 
 
@@ -47,6 +51,7 @@ class Reality:
         self.scene, self.effects = scene, tuple(effects)
         self.reference = Reference(scene, params=params, substeps=substeps)
         self._smooth = self.reference.model.dof_frictionloss.copy()
+        self._of = {hook: self._found(hook) for hook in HOOKS}
         self._start(np.random.default_rng(0))
 
     def episode(
@@ -74,7 +79,7 @@ class Reality:
                     break
                 commands.append(command)
                 rows.append(self._row(memory, rng))
-        return self._record(rows, commands, loads, breaks, failure)
+        return self._record(rows, commands, loads, breaks, memory, failure)
 
     def _start(self, rng: np.random.Generator) -> list[Any]:
         return [effect.start(self.reference.model, self.reference.dt, rng) for effect in self.effects]
@@ -97,9 +102,16 @@ class Reality:
         for i in self._having("command"):
             memory[i], ctrl = self.effects[i].command(memory[i], ctrl, dt)
         data.ctrl[:] = ctrl
-        data.qfrc_applied[:] = sum(self.effects[i].force(model, data) for i in self._having("force"))
-        if dry := self._having("dry_friction"):
-            model.dof_frictionloss[:] = self._smooth + sum(self.effects[i].dry_friction(model, data) for i in dry)
+        force, bound = np.zeros(model.nv), self._smooth.copy()
+        for i in self._having("force"):
+            force += self.effects[i].force(model, data)
+        for i in self._having("dry_friction"):
+            bound += self.effects[i].dry_friction(model, data)
+        for i in self._having("mechanism"):
+            memory[i], pushed, rubbed = self.effects[i].mechanism(memory[i], model, data, dt)
+            force += pushed
+            bound += rubbed
+        data.qfrc_applied[:], model.dof_frictionloss[:] = force, bound
 
     def _grip(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
         for i in self._having("grip"):
@@ -116,19 +128,29 @@ class Reality:
 
     def _having(self, hook: str) -> list[int]:
         """The effects that have this hook."""
+        return self._of[hook]
+
+    def _found(self, hook: str) -> list[int]:
         return [i for i, effect in enumerate(self.effects) if getattr(type(effect), hook) is not getattr(Effect, hook)]
 
     def _row(self, memory: list[Any], rng: np.random.Generator) -> tuple[Any, ...]:
         model, data = self.reference.model, self.reference.data
-        truth = seen = Observed(data.qpos.copy(), data.qvel.copy(), data.sensordata.copy())
+        sizes = (data.qpos, data.qvel, data.sensordata, data.actuator_force)
+        truth = seen = Observed(*(x.copy() for x in sizes))
         for i in self._having("observe"):
             memory[i], seen = self.effects[i].observe(memory[i], seen, rng, model)
-        return data.time, truth.qpos, truth.qvel, self.reference.intact.copy(), seen
+        return data.time, truth.qpos, truth.qvel, self.reference.intact.copy(), truth.effort, seen
 
     def _record(
-        self, rows: list[Any], commands: list[Any], loads: list[Any], breaks: list[Any], failure: str | None
+        self,
+        rows: list[Any],
+        commands: list[Any],
+        loads: list[Any],
+        breaks: list[Any],
+        memory: list[Any],
+        failure: str | None,
     ) -> Episode:
-        time, qpos, qvel, intact, seen = (list(column) for column in zip(*rows, strict=True))
+        time, qpos, qvel, intact, effort, seen = (list(column) for column in zip(*rows, strict=True))
         nu, nb = self.reference.model.nu, len(self.scene.bonds)
         return Episode(
             time=np.array(time),
@@ -139,6 +161,8 @@ class Reality:
             intact=np.array(intact).reshape(len(rows), nb),
             load=np.array(loads).reshape(len(loads), nb, 6),
             breaks=tuple(breaks),
+            effort=np.array(effort),
+            memory=tuple(memory),
             failure=failure,
         )
 
