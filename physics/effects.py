@@ -160,15 +160,17 @@ class MotorLag(Effect):
     """All motors follow their command with a first-order lag."""
 
     time_constant: float  # s
+    settled: bool = False  # whether they stand at the first command at the start, as servos do; else at zero
 
     def start(self, model: mujoco.MjModel, dt: float, rng: np.random.Generator) -> np.ndarray:
         """Memory at the start; the names and numbers are checked here."""
         if not self.time_constant > 0:
             raise ValueError(f"time_constant={self.time_constant!r} of a lag must be positive")
-        return np.zeros(model.nu)
+        return np.full(model.nu, np.nan if self.settled else 0.0)
 
     def command(self, memory: np.ndarray, ctrl: np.ndarray, dt: float) -> tuple[np.ndarray, np.ndarray]:
         """See `Effect.command`."""
+        memory = np.where(np.isnan(memory), ctrl, memory)
         late = memory + (ctrl - memory) * (1 - np.exp(-dt / self.time_constant))
         return late, late
 

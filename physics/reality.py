@@ -7,7 +7,7 @@ Each effect is a frozen dataclass (`physics.effects`, `physics.wear`) with the h
 the order given. Everything follows from the scene, the effects and a seed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 import mujoco
@@ -65,20 +65,36 @@ class Reality:
     ) -> Episode:
         """Run ctrl [H nu], or a policy for `horizon` steps, from the given start (without one, the scene's home)."""
         policy, steps = _policy(ctrl, horizon)
+        walk = self.walk(steps, seed=seed, qpos=qpos, qvel=qvel)
+        try:
+            seen = next(walk)
+            for h in range(steps):
+                seen = walk.send(policy(h, seen))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        raise AssertionError("a walk ends with its last step")
+
+    def walk(
+        self, horizon: int, *, seed: int, qpos: ArrayLike | None = None, qvel: ArrayLike | None = None
+    ) -> Generator[Observed, ArrayLike, Episode]:
+        """The same one step at a time: yields what the sensors say, is sent ctrl [nu], returns the episode.
+
+        For loops that plan for several realities at once; each walk needs a `Reality` of its own.
+        """
         home, rng = self.scene.home(), np.random.default_rng(seed)
         self.reference.reset(home[0] if qpos is None else qpos, home[1] if qvel is None else qvel)
         memory, breaks, failure = self._start(rng), list[tuple[str, float]](), None
         rows, commands, loads = [self._row(memory, rng)], list[np.ndarray](), list[np.ndarray]()
-        with quiet():
-            for h in range(steps):
-                command = np.asarray(policy(h, rows[-1][-1]), float).reshape(self.reference.model.nu)
-                try:
+        for _ in range(horizon):
+            command = np.asarray((yield rows[-1][-1]), float).reshape(self.reference.model.nu)
+            try:
+                with quiet():
                     loads.append(self._control_step(command, memory, breaks))
-                except Unstable as error:
-                    failure = str(error)
-                    break
-                commands.append(command)
-                rows.append(self._row(memory, rng))
+            except Unstable as error:
+                failure = str(error)
+                break
+            commands.append(command)
+            rows.append(self._row(memory, rng))
         return self._record(rows, commands, loads, breaks, memory, failure)
 
     def _start(self, rng: np.random.Generator) -> list[Any]:

@@ -179,9 +179,9 @@ def fit(
     params = identified(train_set, options, unknowns, lag=True, engine=engine)[0] if options.lag else plain
     model, score, kept = world_model(engine, options.model), None, False
     if options.stages:
-        learned, score = _learned(model, params, plain, options, train_set, held_out, watch, log)
+        corrected, score = learned(model, params, plain, options, train_set, held_out, watch, log)
         kept = score.holds
-        params = learned if kept else params
+        params = corrected if kept else params
     if options.events and broken(train_set):
         watch("events", None)
         params = learn_events(model, params, train_set, held_out, seed=options.seed, past=memory(train_set, options))
@@ -193,7 +193,7 @@ def broken(dataset: Dataset) -> int:
     return sum(int((r.intact[0] > r.intact[-1]).sum()) for r in dataset.recordings)
 
 
-def _learned(
+def learned(
     model: WorldModel, params: WorldParams, plain: WorldParams, options: FitOptions,
     train_set: Dataset, held_out: Dataset, watch: Any, log: Any,
 ) -> tuple[WorldParams, Worth]:  # fmt: skip

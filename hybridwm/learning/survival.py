@@ -191,15 +191,15 @@ def learn_events(
     seen, held_out = (histories(ask(part), limits) for part in (training, validation))
     if not bool((seen.happened > 0).any()):
         return params
-    untrained = _untrained(model, seen)
-    found = fit(untrained, seen, held_out, engine_dt, key=jax.random.key(seed), starts=starts, steps=steps)
+    begun = untrained(model, seen)
+    found = fit(begun, seen, held_out, engine_dt, key=jax.random.key(seed), starts=starts, steps=steps)
     second = max(1, round(1.0 / validation.dt))
     found = calibrate(found, histories(ask(validation, every=second), limits), engine_dt)
     declared = params.events.declared if params.events else (None,) * len(model.spec.declared)
     return params._replace(events=EventParams(found, declared))
 
 
-def _untrained(model: WorldModel, seen: Histories) -> HazardParams:
+def untrained(model: WorldModel, seen: Histories) -> HazardParams:
     """Finite everywhere: where no strength is known, the largest force and torque that were felt stand for it."""
     felt = np.asarray(seen.felt)
     force, torque = (np.linalg.norm(felt[:, part], axis=1).max((1, 2)) + 1e-6 for part in (slice(0, 3), slice(3, 5)))

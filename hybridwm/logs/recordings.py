@@ -48,7 +48,8 @@ class Windows(NamedTuple):
     qvel: np.ndarray  # [H+1, nv, W]
     ctrl: np.ndarray  # [H, nu, W]
     intact: np.ndarray  # [H+1, nb, W]
-    past: np.ndarray  # [D, nu, W] controls before the window, newest last; zeros before an episode began
+    past: np.ndarray
+    """[D, nu, W] controls before the window, newest last; before an episode zeros, or its first one if its meta is `settled`."""
     episode: np.ndarray  # [W] which recording
     start: np.ndarray  # [W] at which row
 
@@ -129,7 +130,7 @@ def windows(dataset: Dataset, length: int, *, stride: int | None = None, past: i
         qvel=cut("qvel", states),
         ctrl=cut("ctrl", steps),
         intact=cut("intact", states),
-        past=cut("ctrl", before) * (start + before[:, None, None] >= 0),
+        past=cut("ctrl", before) * ((start + before[:, None, None] >= 0) | bool(dataset.meta.get("settled"))),
         episode=episode,
         start=start,
     )
