@@ -1,0 +1,1 @@
+"""The glass: collect, fit, plan in closed loop, compare, report."""

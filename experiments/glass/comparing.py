@@ -1,0 +1,199 @@
+"""Numbers out of episodes: success, breaks, times, what was foretold against what came, certificates, claims.
+
+share of n episodes      with its Wilson interval (95 %)
+mean                     with its bootstrap interval over episodes
+ratio of breaks          blind over hybrid, half a break added to either so that none is not infinity
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.glass import tasks
+from experiments.glass.driving import Driven
+from experiments.glass.models import ENGINE, EVERY, MEMORY_S, Models, ready
+from experiments.glass.reality import reality, recording, scene
+from experiments.tasks import wilson
+from hybridwm.judging import evaluation
+from hybridwm.learning.contenders import Subject
+from hybridwm.learning.measure import over_window, worth
+from hybridwm.logs.recordings import Dataset, Windows, windows
+from hybridwm.results import Claim
+
+WINDOW_S = 0.8
+PAST = round(MEMORY_S / 0.01)
+Found = Mapping[str, Sequence[Driven]]
+
+
+class Seen(NamedTuple):
+    """Predictions along the closed loop."""
+
+    errors: dict[str, dict[str, np.ndarray]]  # model -> quantity -> [H, W]
+    reliability: dict[str, np.ndarray]
+    numbers: dict[str, Any]
+
+
+def breaks(batch: Sequence[Driven]) -> int:
+    """Episodes in which the neck broke or the glass was lost."""
+    return sum(one.outcome.state != "whole" for one in batch)
+
+
+def numbers(found: Found) -> dict[str, Any]:
+    """Of one task: what came of the episodes of each model."""
+    return {name: _numbers(batch) for name, batch in found.items()}
+
+
+def _numbers(batch: Sequence[Driven]) -> dict[str, Any]:
+    good = [one.outcome.good for one in batch]
+    reached = np.array(
+        [one.outcome.reached_s for one in batch if one.outcome.good and one.outcome.reached_s is not None]
+    )
+    loss = np.array([tasks.LOSSES[one.outcome.state] for one in batch])
+    return {
+        "n": len(batch),
+        "success": float(np.mean(good)),
+        "success_interval": wilson(sum(good), len(good)),
+        "broken": breaks(batch),
+        "lost": sum(one.outcome.state == "lost" for one in batch),
+        "reached_s": float(reached.mean()) if len(reached) else None,
+        "reached_interval": spread(reached) if len(reached) > 1 else None,
+        "off_m": float(np.median([one.outcome.off for one in batch])),
+        "loss": float(loss.mean()),
+        "losses": loss,
+        "good": good,
+        "plan_ms": 1e3 * float(np.mean([one.plan_s / len(one.promised) for one in batch])),
+    }
+
+
+def spread(values: np.ndarray, draws: int = 2000) -> tuple[float, float]:
+    """95 % interval of a mean."""
+    pick = np.random.default_rng(0).integers(0, len(values), (draws, len(values)))
+    low, high = np.quantile(values[pick].mean(1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def along(driven: Mapping[str, Found], names: Sequence[str] = ("hybrid", "blind"), most: int = 40) -> Windows:
+    """Windows along the closed loop of some models, and what had been commanded before."""
+    logs = [
+        recording(f"{task}-{name}-{i}", one.episode)
+        for task, found in driven.items()
+        for name in names
+        for i, one in enumerate(found[name][:most])
+        if one.episode.failure is None
+    ]
+    dataset = Dataset(scene(), 0.01, tuple(logs), {"settled": True})
+    return windows(dataset, round(WINDOW_S / 0.01), stride=40, past=PAST)
+
+
+def predictions(models: Models, network: Any, driven: Mapping[str, Found]) -> Seen:
+    """Every model asked the same windows of the closed loop."""
+    given = along(driven)
+    held = given.intact[0, 0] > 0.5
+    given = Windows(*(x[..., held] for x in given))
+    subjects = {name: Subject(models.world, ready(models.world, models.params[name])) for name in ENGINE}
+    subjects["network"] = Subject(network.model, network.params)
+    told = {name: evaluation.predict(subject, given, project=False) for name, subject in subjects.items()}
+    breaking = (given.intact[-1] < 0.5)[0]
+    errors = {name: evaluation.errors(models.world.engine.scene, given, one) for name, one in told.items()}
+    window = {name: over_window(one["position (m)"]) for name, one in errors.items()}
+    found: dict[str, Any] = {"n": len(breaking), "breaking": int(breaking.sum())}
+    for name, one in told.items():
+        said = evaluation.breaks(given, one)
+        scores = evaluation.event_scores(said, len(given.ctrl))
+        found[name] = {"error_m": float(np.median(window[name])), "whole_m": _median(window[name][~breaking]),
+                       "breaking_m": _median(window[name][breaking]), **scores}  # fmt: skip
+    for name in ("given", "identified", "network", "blind"):
+        found[f"hybrid_over_{name}"] = worth(window["hybrid"], window[name], given.episode)._asdict()
+        if breaking.any():
+            some = worth(window["hybrid"][breaking], window[name][breaking], given.episode[breaking])
+            found[f"hybrid_over_{name}_breaking"] = some._asdict()
+    reliability = {
+        name: evaluation.reliability(told[name].chance[0], breaking) for name in ("identified", "network", "hybrid")
+    }
+    return Seen(errors, reliability, found)
+
+
+def _median(values: np.ndarray) -> float | None:
+    return float(np.median(values)) if len(values) else None
+
+
+def certified(driven: Mapping[str, Found]) -> dict[str, Any]:
+    """The first plan of each episode of the full hybrid followed to its end: does what it promised come true?"""
+    kept: dict[str, list[bool]] = {"neck": [], "place": [], "stands": []}
+    for found in driven.values():
+        for number, one in enumerate(found["hybrid"]):
+            real = reality().episode(np.repeat(one.ctrls[0], EVERY, 0), seed=9000 + number, qpos=one.wish.start.qpos,
+                                     qvel=one.wish.start.qvel)  # fmt: skip
+            end, told = real.qpos[-1], one.promised[0, -1]
+            kept["neck"].append(bool(real.breaks) == bool(one.chance[0] > 0.5))
+            kept["place"].append(abs(end[0] - told[0]) < 0.02)
+            kept["stands"].append((abs(end[2]) < tasks.UPRIGHT) == (abs(told[2]) < tasks.UPRIGHT))
+    every = [x for column in kept.values() for x in column]
+    return {**{name: float(np.mean(column)) for name, column in kept.items()}, "share": float(np.mean(every)),
+            "interval": wilson(sum(every), len(every)), "n": len(every)}  # fmt: skip
+
+
+def claims(found: Mapping[str, Any]) -> list[Claim]:
+    """What the study claims, whether it holds or not."""
+    out = list[Claim]()
+    if "carry" in found:
+        out += _carry(found["carry"])
+    if "snap" in found:
+        snap = found["snap"]
+        out.append(_success("snap", snap["hybrid"], 0.95))
+        blind = snap["blind"]
+        out.append(
+            Claim(id="snap_blind", statement="snap: success of the planner blind to events", value=blind["success"],
+                  interval=blind["success_interval"], target=0.05, better="lower")
+        )  # fmt: skip
+    if "rescue" in found:
+        out.append(_rescue(found["rescue"]))
+    seen, certificates = found["prediction"], found["certificates"]
+    for name, target in (("identified", 0.5), ("network", 0.25)):
+        ratio = seen[f"hybrid_over_{name}"]
+        out.append(
+            Claim(id=f"prediction_{name}", statement=f"prediction error over {WINDOW_S} s along the closed loop, hybrid / {name}",
+                  value=ratio["ratio"], interval=ratio["interval"], target=target, better="lower")
+        )  # fmt: skip
+    out.append(
+        Claim(id="events_f1", statement=f"F1 of breaks found within 20 ms, {seen['breaking']} of {seen['n']} windows break",
+              value=seen["hybrid"]["f1"], target=0.98, better="higher")
+    )  # fmt: skip
+    out.append(
+        Claim(id="certificates", statement=f"promises of first plans that come true, of {certificates['n']}",
+              value=certificates["share"], interval=certificates["interval"], target=0.95, better="higher")
+    )  # fmt: skip
+    return out
+
+
+def _success(task: str, found: Mapping[str, Any], target: float) -> Claim:
+    statement = f"{task}: success of the full hybrid, {found['n']} episodes"
+    return Claim(id=f"{task}_success", statement=statement, value=found["success"], interval=found["success_interval"],
+                 target=target, better="higher")  # fmt: skip
+
+
+def _carry(found: Mapping[str, Any]) -> list[Claim]:
+    hybrid, blind, careful = (found[name] for name in ("hybrid", "blind", "careful"))
+    ratio = (blind["broken"] + 0.5) / (hybrid["broken"] + 0.5)
+    ratio *= (hybrid["n"] + 1) / (blind["n"] + 1)
+    quicker = 1 - hybrid["reached_s"] / careful["reached_s"] if hybrid["reached_s"] and careful["reached_s"] else None
+    return [
+        _success("carry", hybrid, 0.95),
+        Claim(id="carry_breaks", statement=f"carry: breaks blind / hybrid ({blind['broken']} against {hybrid['broken']})",
+              value=ratio, target=5.0, better="higher"),
+        Claim(id="carry_no_worse", statement="carry: success of the full hybrid less that of the blind one",
+              value=hybrid["success"] - blind["success"], target=0.0, better="higher"),
+        Claim(id="carry_faster", statement="carry: time saved against a force limit that breaks no more"
+              f" ({careful['broken']} breaks of {careful['n']})", value=quicker, target=0.16, better="higher"),
+    ]  # fmt: skip
+
+
+def _rescue(found: Mapping[str, Any]) -> Claim:
+    """The smallest lead over any rival, with the interval of that rival's difference (the same starts, so paired)."""
+    ours = np.asarray(found["hybrid"]["losses"])
+    leads = {name: np.asarray(one["losses"]) - ours for name, one in found.items() if name != "hybrid"}
+    name = min(leads, key=lambda name: leads[name].mean())
+    low, high = spread(leads[name])
+    return Claim(id="rescue_lead", statement=f"rescue: lower end of the mean loss saved against the best rival ({name};"
+                 f" mean {leads[name].mean():.2f}, to {high:.2f})", value=low, target=1e-9, better="higher")  # fmt: skip

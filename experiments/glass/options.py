@@ -1,0 +1,46 @@
+"""The options of the glass. Free of JAX, so that help and mistakes in options are answered at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from hybridwm.study import Study
+
+_TASKS = ("carry", "snap", "rescue")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Glass(Study):
+    """Handle a glass that breaks: collect, fit, plan in closed loop, compare with rivals, report."""
+
+    function: ClassVar[str] = "experiments.glass.study:run"
+
+    out: Path = Path("runs/glass")
+    """Folder for results.json, figures, the page and everything that a later run goes on from."""
+    seeds: int = 5
+    """Number of random seeds; 1 with --quick."""
+    seed: int = 0
+    """The first of them."""
+    episodes: int = 20
+    """Episodes per seed, task and model; 4 with --quick."""
+    only: tuple[str, ...] = _TASKS
+    """Tasks: carry, snap, rescue."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("seeds", self.seeds), ("episodes", self.episodes)):
+            if value < 1:
+                raise ValueError(f"--{name} is {value}; it must be at least 1")
+        if self.seed < 0:
+            raise ValueError(f"--seed is {self.seed}; it must be at least 0")
+        if unknown := set(self.only) - set(_TASKS):
+            raise ValueError(f"--only {', '.join(sorted(unknown))}: the tasks are {', '.join(_TASKS)}")
+
+    @property
+    def rounds(self) -> range:
+        """The seeds."""
+        return range(self.seed, self.seed + (1 if self.quick else self.seeds))
+
+    @property
+    def many(self) -> int:
+        """Episodes per batch."""
+        return min(4, self.episodes) if self.quick else self.episodes
