@@ -19,7 +19,13 @@ def write_batch(path: Path, batch: Sequence[Driven]) -> None:
     table: dict[str, np.ndarray] = {"count": np.array(len(batch))}
     for number, one in enumerate(batch):
         mine = {name: getattr(one.episode, name) for name in _ARRAYS}
-        mine |= {"promised": one.promised, "chance": one.chance, "planned": one.ctrls, "plan_s": np.array(one.plan_s)}
+        mine |= {
+            "effort": one.episode.effort,
+            "promised": one.promised,
+            "chance": one.chance,
+            "planned": one.ctrls,
+            "plan_s": np.array(one.plan_s),
+        }
         mine["breaks"] = np.array([at for _, at in one.episode.breaks])
         mine["broken"] = np.array([name for name, _ in one.episode.breaks], dtype=str)
         mine["failure"] = np.array(one.episode.failure or "")
@@ -48,8 +54,10 @@ def _one(part: dict[str, np.ndarray], wish: Wish) -> Driven:
     found = zip(part["broken"].tolist(), part["breaks"].tolist(), strict=True)
     episode = Episode(
         **{name: part[name] for name in _ARRAYS},
-        seen=Observed(part["qpos"], part["qvel"], np.zeros((len(part["qpos"]), 0))),
+        seen=Observed(part["qpos"], part["qvel"], np.zeros((len(part["qpos"]), 0)), part["effort"]),
         breaks=tuple(found),
+        effort=part["effort"],
+        memory=(),
         failure=str(part["failure"]) or None,
     )
     return Driven(
