@@ -1,15 +1,17 @@
-"""Show claims, on the terminal and as a table in a document. A miss is as loud as a hit."""
+"""Show claims, on the terminal and as a table in a document: claim → study → figure → number → command. A miss is as loud as a hit."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from hybridwm.results import Claim, Results
+from hybridwm.results import Claim, Results, figure_of
 
 _BEGIN, _END = "<!-- claims: written by `hybridwm claims --write`, not by hand -->", "<!-- /claims -->"
 _HEAD = ("", "claim", "value", "target", "from")
+_PAGE = ("", "claim", "study", "figure", "number", "target", "command")
 
 
 def show(results: Sequence[Results], console: Console) -> None:
@@ -32,7 +34,7 @@ def write_table(results: Sequence[Results], path: Path) -> None:
     if not (begin and end):
         raise ValueError(f"{path} has no place for claims; add the two lines {_BEGIN} and {_END}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{before}{_BEGIN}\n{markdown(results)}{_END}{after}", encoding="utf-8")
+    path.write_text(f"{before}{_BEGIN}\n{markdown(results, path.parent)}{_END}{after}", encoding="utf-8")
 
 
 def publish(result: Results, path: Path, body: str, console: Console) -> None:
@@ -44,12 +46,22 @@ def publish(result: Results, path: Path, body: str, console: Console) -> None:
     show([result], console)
 
 
-def markdown(results: Sequence[Results]) -> str:
-    """The claims as a Markdown table, and below it the machine, command and date of each file."""
-    rows = [_HEAD, ("---",) * len(_HEAD)]
-    rows += [(*row(claim), result.study) for result in results for claim in result.claims]
+def markdown(results: Sequence[Results], folder: Path) -> str:
+    """The claims as a Markdown table for a document in `folder`; below it the date and machine of each file."""
+    rows = [_PAGE, ("---",) * len(_PAGE)]
+    for result in results:
+        command = f"`{result.body.get('command')}`"
+        for claim in result.claims:
+            word, statement, value, target = row(claim)
+            rows.append((word, statement, result.study, _link(result, folder), value, target, command))
     table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
     return f"{table}\n\n" + "".join(f"- {_origin(result)}\n" for result in results)
+
+
+def _link(result: Results, folder: Path) -> str:
+    """The study's figure, as seen from a document in `folder`."""
+    figure = figure_of(result)
+    return "none" if figure is None else f"[{figure.name}]({Path(os.path.relpath(figure, folder)).as_posix()})"
 
 
 def row(claim: Claim) -> tuple[str, str, str, str]:
@@ -64,6 +76,4 @@ def row(claim: Claim) -> tuple[str, str, str, str]:
 def _origin(result: Results) -> str:
     machine, versions = result.body.get("machine", {}), result.body.get("versions", {})
     where = f"{machine.get('cores', '?')} cores, {machine.get('accelerator') or 'no accelerator'}"
-    return (
-        f"{result.study}: `{result.body.get('command')}`, {result.body.get('date')}, {where}, jax {versions.get('jax')}"
-    )
+    return f"{result.study}: {result.body.get('date')}, {where}, jax {versions.get('jax')}"

@@ -71,8 +71,7 @@ def _run_study(args: list[str]) -> int:
     options = parse(study.load_study(name), args[1:], f"hybridwm run {name}")
     versions.require_engines()
     prepare(x64=options.x64)
-    options.run()
-    return 0
+    return options.run() or 0
 
 
 def parse(options: Any, args: list[str], prog: str) -> Any:

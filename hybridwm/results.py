@@ -1,6 +1,7 @@
 """Results of studies and benchmarks: one folder each, with `results.json`, figures and tables.
 
     study, command, config, versions, machine, date, seeds     where the numbers come from
+    figure                                                     the picture beside the file that shows them, or null
     numbers                                                    everything measured, nested as the study likes
     claims                                                     value against target, and whether it holds
 
@@ -73,6 +74,7 @@ def write(
     claims: Sequence[Claim],
     seeds: Sequence[int] = (),
     command: str | None = None,
+    figure: str | None = None,
 ) -> Results:
     """Write `out`/results.json, whole or not at all, and return what it says. `config` is a mapping or a dataclass."""
     body = {
@@ -83,6 +85,7 @@ def write(
         "machine": machine(),
         "date": date.today().isoformat(),
         "seeds": list(seeds),
+        "figure": figure,
         "numbers": numbers,
         "claims": [asdict(claim) | {"holds": claim.holds} for claim in claims],
     }
@@ -106,6 +109,13 @@ def read(path: Path) -> Results:
         raise ValueError(f"{path} is not a results file: {error.args[0]!r} is missing") from error
     except (TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path} is not a results file: {error}") from error
+
+
+def figure_of(result: Results) -> Path | None:
+    """The figure that a results file names; of a file that names none, the first picture beside it. None: there is none."""
+    folder, named = result.path.parent, result.body.get("figure")
+    found = [folder / named] if isinstance(named, str) else sorted(folder.glob("*.png"))
+    return next((path for path in found if path.is_file()), None)
 
 
 def _claim(entry: dict[str, Any]) -> Claim:

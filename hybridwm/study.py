@@ -10,6 +10,7 @@ The module of the options is free of JAX, so that help and mistakes in options a
 configures JAX, imports the function and calls it.
 """
 
+import shlex
 from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
@@ -40,9 +41,22 @@ class Study:
             if type(value) is int and value < 1 and field.name != "seed":
                 raise ValueError(f"--{field.name.replace('_', '-')} is {value}; it must be at least 1")
 
-    def run(self) -> None:
-        """Do the study and write `out`."""
-        resolve_name(self.function)(self)
+    def run(self) -> int | None:
+        """Do the study and write `out`; nothing, or an exit code."""
+        return resolve_name(self.function)(self)
+
+
+def command(name: str, options: Study) -> str:
+    """The command line that asks for these options, but for where the results go: that is the user's."""
+    words = ["hybridwm", "run", name]
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if field.name == "out" or value == field.default:
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        given = () if value is True else value if isinstance(value, tuple) else (value,)
+        words += [flag, *map(str, given)]
+    return shlex.join(words)
 
 
 def study_names() -> list[str]:

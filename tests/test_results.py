@@ -15,8 +15,11 @@ def claim(value, target, better="lower", **more):
     return Claim(id=f"c{value}", statement=f"value | {value}", value=value, target=target, better=better, **more)
 
 
-def written(out, *found, numbers=None):
-    return results.write(out, study="demo", config={"steps": 3}, numbers=numbers or {}, claims=found, seeds=(1, 2))
+def written(out, *found, numbers=None, figure=None):
+    return results.write(
+        out, study="demo", config={"steps": 3}, numbers=numbers or {}, claims=found, seeds=(1, 2), figure=figure,
+        command="hybridwm run demo",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -43,7 +46,7 @@ def test_a_file_says_again_what_was_written(tmp_path):
     assert [c.holds for c in found.claims] == [True, False]
     assert found.claims[0].interval == (0.5, 1.5)
     assert found.body["numbers"] == {"a": 0.5, "b": [0, 1, 2], "bad": [None], "nested": {"x": [1, 2]}}
-    wanted = {"study", "command", "config", "versions", "machine", "date", "seeds", "numbers", "claims"}
+    wanted = {"study", "command", "config", "versions", "machine", "date", "seeds", "figure", "numbers", "claims"}
     assert set(found.body) == wanted
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
 
@@ -114,7 +117,7 @@ def test_the_table_replaces_only_what_is_between_its_markers(tmp_path):
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert text.count("| holds | value \\| 1.0 | 1 [0.5, 1.5] | ≤ 2 | demo |") == 1
+    assert text.count("| holds | value \\| 1.0 | demo | none | 1 [0.5, 1.5] | ≤ 2 | `hybridwm run demo` |") == 1
     assert text.count("MISSED") == 1
     assert found[0].body["date"] in text
 
@@ -125,3 +128,15 @@ def test_a_document_without_markers_is_left_alone(tmp_path):
     with pytest.raises(ValueError, match="add the two lines"):
         claims.write_table([], page)
     assert page.read_text() == "mine"
+
+
+def test_the_table_leads_to_the_figure_that_the_study_names(tmp_path):
+    found = written(tmp_path / "runs" / "a", claim(1.0, 2.0), figure="b.png")
+    page = tmp_path / "docs" / "claims.md"
+    assert results.figure_of(found) is None, "named, but not there"
+    for name in ("a.png", "b.png"):
+        (found.path.parent / name).touch()
+    claims.write_table([found], page)
+    assert "| demo | [b.png](../runs/a/b.png) |" in page.read_text()
+    silent = written(tmp_path / "runs" / "a", claim(1.0, 2.0))
+    assert results.figure_of(silent) == found.path.parent / "a.png", "none named: the first beside it"
