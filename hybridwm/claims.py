@@ -1,4 +1,4 @@
-"""Show claims, on the terminal and as a table in a document: claim → study → figure → number → command. A miss is as loud as a hit."""
+"""Show claims, on the terminal and in a document: claim → study → figure → number → command. A miss is as loud as a hit."""
 
 import os
 from collections.abc import Sequence

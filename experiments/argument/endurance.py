@@ -1,150 +1,109 @@
 """Claim: in minutes of interaction nothing vanishes, nothing melts into another, and energy is accounted for.
 
-    looks      every 0.1 s; overlap of bodies by MuJoCo C's narrow phase, for the engine's states and for the network's alike
-    nonsense   the first look at which a state is not finite, bodies stand 2 cm in one another (half of the smallest half side), or
-               one is twice as fast as the fastest ever was in the training record
     at rest    at the end of a cycle, every body slower than 1 cm/s
     books      r = ΔE − (pushes + contacts + damping), see bookkeeping.py
 
-The network alone is trained on the engine's own record of as many other worlds. Intervals: the middle 95 % of the worlds, of shares
-Wilson's.
+Looks, nonsense and the network alone: lasting.py. Intervals: the middle 95 % of the worlds, of shares Wilson's.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import cached_property, partial
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-import physics
-from experiments.argument import bookkeeping
-from experiments.argument.crowd import BODIES, CYCLE, SLOT, STEP_S, crowd, live, pushes
+from experiments.argument.crowd import BODIES, CYCLE, SLOT, STEP_S, crowd
+from experiments.argument.lasting import (
+    CANDIDATES,
+    DEEP,
+    FEW,
+    JUDGED,
+    LOOK,
+    Candidate,
+    Engine,
+    Size,
+    fastest_of,
+    lasts,
+    lived,
+    plan_of,
+    sensible_s,
+    trained,
+)
 from experiments.argument.options import Endurance
 from experiments.keeping import kept, place
 from experiments.measured.reporting import sections
 from experiments.tasks import wilson
 from hybridwm import claims, results
 from hybridwm.judging.figures import COLOURS, canvas
-from hybridwm.learning.rivals import RivalOptions, fit_rival
-from hybridwm.logs.recordings import Dataset, Recording
+from hybridwm.logs.recordings import Dataset
 from hybridwm.results import Claim
-from physics.overlap import overlap
+from hybridwm.study import command
 
-LOOK = 10
-"""Steps from look to look."""
-DEEP, REST, SLOW, FAR = 0.02, 1e-3, 0.01, 5.0
-"""m: nonsense, the target at rest; m/s: at rest; m from the middle: out of the scene."""
-
-
-class Size(NamedTuple):
-    """How much is done."""
-
-    worlds: int
-    seconds: float
-    training_s: float  # of each of as many worlds
-    updates: int
-
-
-class Looks(NamedTuple):
-    """What a model's worlds look like, at each look [L, W]."""
-
-    depth: np.ndarray  # m
-    speed: np.ndarray  # m/s
-    present: np.ndarray  # bodies that are where bodies can be
+REST, SLOW = 1e-3, 0.01
+"""m: the target at rest; m/s: at rest."""
 
 
 def size_of(options: Endurance) -> Size:
     """The study's, or a first look's."""
     if options.quick:
-        return Size(min(options.seeds, 12), min(options.seconds, 20.0), 12.0, 600)
-    return Size(options.seeds, options.seconds, 24.0, 4000)
+        return Size(min(options.seeds, 12), min(options.seconds, 20.0), 12.0, 300, (8, 4.0))
+    return Size(options.seeds, options.seconds, 24.0, 2500, (24, 12.0))
 
 
-def plan_of(size: Size, seconds: float, seed: int) -> Any:
-    """Pushes for so many seconds, whole cycles."""
-    slots = max(1, round(seconds / STEP_S / SLOT / CYCLE)) * CYCLE
-    return pushes(np.random.default_rng([1988, seed]), slots, size.worlds)
+class Lives:
+    """What is lived, each part kept where it has been found; the record is made again only for a network still to be trained."""
+
+    def __init__(self, options: Endurance, watch: Callable[[str], None]) -> None:
+        self.size, self.folder, self.watch = size_of(options), place(options) / f"worlds-{options.seeds}", watch
+        self.scene = crowd()
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Compiled when first needed."""
+        return Engine(self.scene, self.size.worlds)
+
+    @cached_property
+    def record(self) -> Dataset:
+        """What the networks learn from."""
+        self.watch("the record that networks learn from")
+        return self.engine.record(self.size.training_s)
+
+    def told(self, name: str, work: Callable[[], Any]) -> Any:
+        """A part by its name."""
+        self.watch(name)
+        return kept(self.folder / f"{name.replace(' ', '-')}.json", work)
+
+    def all(self) -> dict[str, Any]:
+        """Everything that the study tells."""
+        engine = self.told("the engine", lambda: self.engine.judged(self.size.seconds))
+        fastest = self.told("fastest in the record", lambda: fastest_of(self.record))
+        tried = [self.told(f"network {_words(one)}", partial(self._try, one, fastest)) for one in self.candidates()]
+        best = max(tried, key=lambda found: (np.median(found["lasts"]), np.mean(found["lasts"])))
+        chosen = Candidate(best["stride"], best["noise"], tuple(best["hidden"]))
+        network = self.told("the network chosen", partial(self._judged, chosen, fastest))
+        return {"engine": engine, "network": network, "tried": tried, "fastest": fastest}
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Those of the study, or of a first look."""
+        return FEW if self.size.tuning[1] < 10 else CANDIDATES
+
+    def _try(self, one: Candidate, fastest: float) -> dict[str, Any]:
+        fitted = trained(self.record, one, self.size.updates)
+        return one._asdict() | {"error_1s": fitted.error, "lasts": lasts(self.scene, fitted, self.size, fastest)}
+
+    def _judged(self, one: Candidate, fastest: float) -> dict[str, Any]:
+        size = self.size
+        longer = trained(self.record, one, 4 * size.updates)
+        plan = plan_of(size.worlds, size.seconds, JUDGED)
+        return one._asdict() | {
+            "error_1s": longer.error,
+            "lasts": lasts(self.scene, longer, size, fastest),
+            "looks": lived(self.scene, longer, size.worlds, plan),
+        }
 
 
-def looked(scene: physics.Scene, path: bookkeeping.Path) -> Looks:
-    """The looks of one slot."""
-    qpos, qvel = (np.asarray(x[LOOK - 1 :: LOOK], float) for x in (path.qpos, path.qvel))
-    depth = np.stack([overlap(scene, q) for q in qpos])
-    speed = np.stack([np.asarray(bookkeeping.fastest(v)) for v in qvel])
-    place = qpos.reshape(len(qpos), BODIES, 7, -1)[:, :, :3]
-    inside = np.isfinite(place).all(2) & (np.abs(place[:, :, :2]) < FAR).all(2) & (place[:, :, 2] > 0)
-    return Looks(depth, np.where(np.isfinite(speed), speed, np.inf), inside.sum(1))
-
-
-def engine_worlds(scene: physics.Scene, size: Size) -> tuple[dict[str, Any], Dataset]:
-    """The engine's three minutes with their books, and the record of other worlds that the network learns from."""
-    engine = physics.brax_engine(scene)
-    theta = jax.tree.map(jnp.asarray, physics.nominal(scene))
-    slot = bookkeeping.keeper(engine)
-    begin = engine.init(theta, *_home(scene, size.worlds))
-    advance = lambda state, ctrl: slot(theta, state, jnp.asarray(ctrl, jnp.float32))  # noqa: E731
-    record, books, looks = list[Any](), list[Any](), list[Looks]()
-
-    def remember(number: int, told: Any, ctrl: np.ndarray) -> None:
-        record.append((*(np.asarray(x) for x in told[1]), ctrl))
-
-    def watch(number: int, told: Any, ctrl: np.ndarray) -> None:
-        books.append(jax.tree.map(lambda x: np.asarray(x, float), told[0]))
-        looks.append(looked(scene, told[1]))
-
-    live(scene, plan_of(size, size.training_s, 1), begin, advance, remember)
-    live(scene, plan_of(size, size.seconds, 0), begin, advance, watch)
-    first = np.asarray(physics.energy(scene, theta, begin).total, float)
-    account = {name: np.stack([getattr(b, name) for b in books]) for name in bookkeeping.Books._fields}
-    return account | {"first": first, "looks": _joined(looks)}, _dataset(scene, record)
-
-
-def network_worlds(scene: physics.Scene, size: Size, record: Dataset) -> dict[str, Any]:
-    """The same pushes in the network's world."""
-    options = RivalOptions(strides=(0.02, 0.05), place=True, updates=size.updates, look=max(100, size.updates // 8))
-    fitted = fit_rival(record, options)
-    qpos, qvel = _home(scene, size.worlds)
-    read = lambda state, info: bookkeeping.Path(state.qpos, state.qvel)  # noqa: E731
-    slot = jax.jit(lambda params, state, ctrl: fitted.model.rollout(params, state, ctrl, output=read))
-    advance = lambda state, ctrl: slot(fitted.params, state, jnp.asarray(ctrl, jnp.float32))  # noqa: E731
-    looks = list[Looks]()
-    watch = lambda number, told, ctrl: looks.append(looked(scene, told))  # noqa: E731
-    live(scene, plan_of(size, size.seconds, 0), fitted.model.init(fitted.params, qpos, qvel), advance, watch)
-    return {"looks": _joined(looks), "tried": fitted.tried}
-
-
-def _home(scene: physics.Scene, worlds: int) -> tuple[np.ndarray, np.ndarray]:
-    qpos, qvel = scene.home()
-    return np.repeat(qpos[:, None], worlds, 1), np.repeat(qvel[:, None], worlds, 1)
-
-
-def _joined(looks: list[Looks]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([getattr(look, name) for look in looks]) for name in Looks._fields}
-
-
-def _dataset(scene: physics.Scene, record: list[Any]) -> Dataset:
-    """The record as episodes, one to a world."""
-    qpos, qvel, ctrl = (np.concatenate(x) for x in zip(*record, strict=True))
-    none = np.ones((len(qpos), 0))
-    episodes = [
-        Recording(f"crowd-{w}", qpos[..., w], qvel[..., w], ctrl[1:, :, w], none) for w in range(qpos.shape[-1])
-    ]
-    return Dataset(scene, STEP_S, tuple(episodes), {})
-
-
-def measured(options: Endurance) -> dict[str, Any]:
-    """Both worlds."""
-    scene, size = crowd(), size_of(options)
-    engine, record = engine_worlds(scene, size)
-    fastest = max(float(bookkeeping.fastest(r.qvel.T).max()) for r in record.recordings)
-    return {"engine": engine, "network": network_worlds(scene, size, record), "fastest": fastest}
-
-
-def sensible_s(looks: dict[str, np.ndarray], fastest: float) -> np.ndarray:
-    """[W] seconds until nonsense; all of them where there is none."""
-    bad = (looks["depth"] > DEEP) | (looks["speed"] > 2 * fastest) | (looks["present"] < BODIES)
-    return np.where(bad.any(0), bad.argmax(0) + 1, len(bad)) * LOOK * STEP_S
+def _words(one: Candidate) -> str:
+    return f"{1000 * one.stride:g} ms, noise {one.noise:g}, {'x'.join(map(str, one.hidden))}"
 
 
 def at_rest(found: dict[str, Any]) -> np.ndarray:
@@ -163,23 +122,27 @@ def run(options: Endurance) -> None:
     """Three minutes in every world, then results.json, table and figure."""
     from rich.console import Console
 
-    found = kept(place(options) / f"worlds-{options.seeds}.json", lambda: measured(options))
+    console = Console(highlight=False)
+    with console.status("endurance") as status:
+        found = Lives(options, lambda doing: status.update(f"endurance: {doing}")).all()
     engine, network = (_arrays(found[name]) for name in ("engine", "network"))
     numbers, claimed = summary(engine, network, float(found["fastest"]))
+    numbers |= {"tuning": found["tried"] + [{k: v for k, v in found["network"].items() if k != "looks"}]}
     written = results.write(
-        options.out, study="endurance", config=options, numbers=numbers | {"rival_tried": found["network"]["tried"]},
-        claims=claimed, seeds=range(options.seeds),
+        options.out, study="endurance", config=options, numbers=numbers, claims=claimed, seeds=range(options.seeds),
+        command=command("endurance", options), figure="endurance.png",
     )  # fmt: skip
     draw(engine, network, float(found["fastest"]), options)
-    claims.publish(written, options.out / "table.md", sections({"Beside it": _rows(numbers)}), Console())
-    print(f"results, table and figure: {options.out}")
+    tables = {"Beside it": _rows(numbers), "Networks tried, under pushes of their own": _tuned(numbers["tuning"])}
+    claims.publish(written, options.out / "table.md", sections(tables), console)
+    console.print(f"results, table and figure: {options.out}")
 
 
 def _arrays(found: dict[str, Any]) -> dict[str, Any]:
     """What JSON kept, with null for what was not finite."""
     whole = lambda x: np.where(np.isnan(y := np.array(x, float)), np.inf, y)  # noqa: E731
     return {
-        k: {n: whole(v) for n, v in x.items()} if k == "looks" else whole(x) for k, x in found.items() if k != "tried"
+        k: {n: whole(v) for n, v in x.items()} if k == "looks" else whole(x) for k, x in found.items() if k != "hidden"
     }
 
 
@@ -250,6 +213,16 @@ def _rows(numbers: dict[str, Any]) -> list[tuple[str, ...]]:
         ("taken by rolling (J)", middle(-engine["damp_J"]), "–"),
         ("missed by the books (share)", middle(engine["books_off"]), "–"),
     ]
+
+
+def _tuned(tried: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    words = [_words(Candidate(one["stride"], one["noise"], one["hidden"])) for one in tried]
+    words[-1] += " (chosen, trained 4 times as long)"
+    rows = [
+        (word, f"{one['error_1s']:.3g}", f"{np.median(one['lasts']):.2f}", f"{np.mean(one['lasts']):.2f}")
+        for word, one in zip(words, tried, strict=True)
+    ]
+    return [("network alone", "error over 1 s (m)", "seconds until nonsense, median", "mean"), *rows]
 
 
 def draw(engine: dict[str, Any], network: dict[str, Any], fastest: float, options: Endurance) -> None:

@@ -3,6 +3,10 @@
     B, b, σ    least squares of (q⁺ ⊖ q, q̇⁺ − q̇) over one stride, and the spread of what it leaves
     e          = (target − B z − b)/σ − mean_m(z)
     L          = mean [ s^{2β} sg · ½ (e²/s² + ln s²) ] + mean BCE(l, broke)       sg: no gradient, β = ½
+                 if bonds are soft, with mean (Δi − l)² / mean Δi² in place of the BCE, Δi: by how much the bond changed
+
+With noise η the starts are shaken by η times the spread of a stride's change and the target leads back to the truth, so that a long
+rollout returns from where its own errors take it (Sanchez-Gonzalez et al. 2020).
 
 β = ½ keeps a Gaussian likelihood from giving up on what is hard to predict (Seitzer et al. 2022). Each member sees its own draw of
 the episodes. Kept is what foretells a second of held-out episodes best, as for the hybrid; where bonds break, their BCE counts too.
@@ -42,6 +46,10 @@ class RivalOptions:
     """Strides of past commands that it sees."""
     place: bool = False
     """Whether absolute position and heading matter."""
+    soft: bool = False
+    """Whether bonds are numbers that change by degrees."""
+    noise: float = 0.0
+    """η."""
     updates: int = 6000
     batch: int = 256
     learning_rate: float = 2e-3
@@ -94,11 +102,12 @@ def _fit(dataset: Dataset, stride: float, options: RivalOptions, watch: Callable
     engine = physics.brax_engine(dataset.scene)
     rows = max(1, round(stride / dataset.dt))
     model = rival(engine, every=rows * dataset.substeps, past=options.past, hidden=options.hidden,
-                  members=options.members, place=options.place)  # fmt: skip
+                  members=options.members, place=options.place, soft=options.soft)  # fmt: skip
     split = FitOptions(validation=options.validation, validate_s=options.validate_s, seed=options.seed)
     split = replace(split, memory_s=options.past * rows * dataset.dt)
     train_set, held_out = prepared(dataset, split)
-    data, checked = (transitions(model, part, rows, options.most) for part in (train_set, held_out))
+    data = transitions(model, train_set, rows, options.most, noise=options.noise, seed=options.seed)
+    checked = transitions(model, held_out, rows, options.most)
     params = _linear(model, data, options.seed)._replace(
         theta=jax.tree.map(jnp.asarray, physics.nominal(dataset.scene))
     )
@@ -107,11 +116,22 @@ def _fit(dataset: Dataset, stride: float, options: RivalOptions, watch: Callable
     return FittedRival(model, params._replace(weights=weights), error, {})
 
 
-def transitions(model: Rival, dataset: Dataset, rows: int, most: int) -> Transitions:
-    """Strides of so many rows, beginning anywhere, at most so many."""
+def transitions(
+    model: Rival, dataset: Dataset, rows: int, most: int, *, noise: float = 0.0, seed: int = 0
+) -> Transitions:
+    """Strides of so many rows, beginning anywhere, at most so many; their starts shaken by `noise`."""
     total = sum(max(0, len(r.ctrl) - rows + 1) for r in dataset.recordings)
     cut = windows(dataset, rows, stride=max(1, -(-total // most)), past=model.past * rows)
-    return _transitions(model, cut, rows)
+    return _transitions(model, _shaken(model, cut, noise, np.random.default_rng([seed, 7])) if noise else cut, rows)
+
+
+def _shaken(model: Rival, cut: Windows, noise: float, rng: np.random.Generator) -> Windows:
+    body = model.engine.scene.model
+    shift, speed = tangent.difference(body, cut.qpos[0], cut.qpos[-1]), cut.qvel[-1] - cut.qvel[0]
+    off = [noise * x.std(1, keepdims=True) * rng.standard_normal(x.shape) for x in (shift, speed)]
+    qpos, qvel = cut.qpos.copy(), cut.qvel.copy()
+    qpos[0], qvel[0] = tangent.advance(body, qpos[0], off[0]), qvel[0] + off[1]
+    return cut._replace(qpos=qpos, qvel=qvel)
 
 
 def _transitions(model: Rival, cut: Windows, rows: int) -> Transitions:
@@ -141,7 +161,7 @@ def _linear(model: Rival, data: Transitions, seed: int) -> RivalParams:
     linear = np.linalg.solve(gram, z @ target.T).T
     left = (target - linear @ z).std(1)
     held, broke = ((np.asarray(data.broke) >= x).sum(1) for x in (0, 1))
-    odds = np.log((broke + 0.5) / (held - broke + 0.5))
+    odds = np.zeros(len(broke)) if model.soft else np.log((broke + 0.5) / (held - broke + 0.5))
     weights = network.ensemble(
         jax.random.key(seed), model.members, len(raw), model.hidden, 2 * len(target) + len(broke)
     )
@@ -159,7 +179,16 @@ def loss(model: Rival, weights: Any, params: RivalParams, given: Transitions) ->
     variance = jnp.exp(said.log_variance)
     weight = jax.lax.stop_gradient(jnp.sqrt(variance))
     gaussian = jnp.mean(weight * 0.5 * (jnp.square(apart) / variance + said.log_variance))
-    return gaussian + _crossed(said.logit, given.broke)
+    return gaussian + _event_loss(model, said.logit, given.broke)
+
+
+def _event_loss(model: Rival, logit: Array, broke: Array) -> Array:
+    """Of the bonds."""
+    if not model.soft:
+        return _crossed(logit, broke)
+    change = -jnp.maximum(broke, 0)
+    share = jnp.mean(jnp.square(change), -1, keepdims=True) + 1e-3
+    return jnp.sum(jnp.mean(jnp.square(change - logit) / share, -1))
 
 
 def _crossed(logit: Array, broke: Array) -> Array:
@@ -177,7 +206,7 @@ def _score(model: Rival, judged: Any, checked: Transitions) -> Callable[[RivalPa
         logs = jnp.mean(jnp.log(jnp.minimum(seconds(params, judged), LOST) + 1e-9))
         if events:
             logit = jnp.mean(model.said(params, checked.raw).logit, 0)
-            logs += jnp.log(_crossed(logit, checked.broke))
+            logs += jnp.log(_event_loss(model, logit, checked.broke))
         return logs
 
     checked = checked._replace(episode=None)  # type: ignore[arg-type]

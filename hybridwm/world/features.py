@@ -6,8 +6,8 @@
     free body    Rᵀ g, Rᵀ v, ω, height; towards every body it may touch  Rᵀ (p′ − p), Rᵀ (v′ − v)
     everywhere   ū and y of the motors (motors.py), act
 
-With `place` also the absolute x, y and heading of free bodies and every angle and rail coordinate: for a floor with patches, a
-thread that wears. `<custom><numeric name="place" data="1"/>` in the MJCF says the same.
+With `place` also the absolute x and y of free bodies, the heading of whatever turns freely, every angle and rail coordinate: for a
+floor with patches, a thread that wears. `<custom><numeric name="place" data="1"/>` in the MJCF says the same.
 """
 
 from collections.abc import Iterator
@@ -62,6 +62,8 @@ class Features:
             else:
                 yield from _xyz(f"{name}.down", ln.rows(pose.rot[body])[2])
                 yield from _xyz(f"{name}.turn", qvel[dof + 3 : dof + 6] if kind == FREE else qvel[dof : dof + 3])
+                if self.place and kind != FREE:
+                    yield from _heading(name, pose.rot[body])
             if kind == FREE:
                 yield from self._free(name, body, pose, qvel[dof : dof + 3], velocity)
 
@@ -72,8 +74,7 @@ class Features:
         if self.place:
             yield f"{name}.x", pose.pos[body][0]
             yield f"{name}.y", pose.pos[body][1]
-            yield f"{name}.heading_cos", pose.rot[body][0][0]
-            yield f"{name}.heading_sin", pose.rot[body][1][0]
+            yield from _heading(name, pose.rot[body])
         for a, b in self.neighbours:
             if a == body:
                 other = self.tree.model.body(b).name or f"body {b}"
@@ -109,6 +110,11 @@ def _velocity(tree: Tree, pose: Pose, qvel: Any, body: int) -> Any:
         angular, linear = pose.axis[dof]
         out = ln.vadd(out, ln.scale(qvel[dof], ln.vadd(linear, ln.cross(angular, arm))))
     return out
+
+
+def _heading(name: str, rot: Any) -> Named:
+    yield f"{name}.heading_cos", rot[0][0]
+    yield f"{name}.heading_sin", rot[1][0]
 
 
 def _hinge(name: str, angle: Any, speed: Any, place: bool) -> Named:

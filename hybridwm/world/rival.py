@@ -4,7 +4,8 @@
     y    = B z + b + σ N_φ(z)          B, b: least squares on the training data; N_φ: a perceptron for what that leaves, in its σ
     q⁺   = q ⊕ y_q,   q̇⁺ = q̇ + y_v      of free bodies in their own frame, as the features are
     s²   = e^{s_φ(z)} in σ²            how sure a member is; a member is a Gaussian
-    p_e  = 1 / (1 + e^{−l_e(z)})       a bond that holds breaks within the stride: Bernoulli
+    p_e  = 1 / (1 + e^{−l_e(z)})       a bond that holds breaks within the stride: Bernoulli; or, if it is `soft`,
+    i⁺   = i + l_e(z), within 0 and 1  a bond is a number like any other
 
 It is asked like a WorldModel: the same init, step and rollout, trailing worlds. One `step` is a stride of `every` engine steps;
 `rollout` takes commands and gives states at every engine step, those within a stride from the cubic through its two ends.
@@ -93,6 +94,8 @@ class Rival:
     features: Features
     spec: EventSpec
     graph: Any
+    soft: bool = False
+    """Whether bonds are numbers that change by degrees."""
 
     def init(
         self, params: RivalParams, qpos: Any, qvel: Any, *,
@@ -150,14 +153,13 @@ class Rival:
         ctrl = jnp.asarray(ctrl, state.qpos.dtype)
         raw = self.inputs(state.qpos, state.qvel, ctrl, state.past, state.intact)
         found = self.said(params, raw)
-        mean, breaks = (jnp.sum(state.blend[:, None] * x, 0) for x in (found.mean, jax.nn.sigmoid(found.logit)))
+        breaking = found.logit if self.soft else jax.nn.sigmoid(found.logit)
+        mean, breaks = (jnp.sum(state.blend[:, None] * x, 0) for x in (found.mean, breaking))
         qpos, qvel = self._moved(params, state, raw, mean)
-        events, chance, fired = _happen(state, -jnp.log1p(-jnp.minimum(breaks, _SUREST)), forced)
+        intact, events, chance, fired = _softened(state, breaks) if self.soft else _broken(state, breaks, forced)
         past = jnp.concatenate([state.past, ctrl[None]])[1:]
         time = state.time + self.every * float(self.engine.scene.model.opt.timestep)
-        after = state._replace(
-            qpos=qpos, qvel=qvel, intact=state.intact * (1 - fired), time=time, past=past, events=events
-        )
+        after = state._replace(qpos=qpos, qvel=qvel, intact=intact, time=time, past=past, events=events)
         calm = jnp.zeros_like(state.time)
         spread = jnp.sqrt(jnp.mean(jnp.var(found.mean, 0), 0) + 1e-20)
         return after, StepInfo(jnp.zeros_like(qvel), calm + 1, spread, chance, fired, None)  # type: ignore[arg-type]
@@ -206,6 +208,7 @@ class Rival:
 def rival(
     engine: Engine, *,
     every: int = 1, past: int = 4, hidden: tuple[int, ...] = (128, 128), members: int = 5, place: bool = False,
+    soft: bool = False,
 ) -> Rival:  # fmt: skip
     """The network alone for an engine's scene, `every` engine steps to one prediction, `past` strides of commands seen."""
     scene = engine.scene
@@ -216,7 +219,7 @@ def rival(
     seen, spec = Features(scene, place=place), event_spec(scene)
     count = len(seen.names) - sum(name.startswith("motor:") for name in seen.names) + past * scene.model.nu
     graph = network.structure(count + len(spec.names), hidden, 4 * scene.model.nv + len(spec.names))
-    return Rival(engine, every, past, hidden, members, seen, spec, graph)
+    return Rival(engine, every, past, hidden, members, seen, spec, graph, soft)
 
 
 def plan_model(model: Rival, params: RivalParams, *, every: int) -> PlanModel:
@@ -261,6 +264,19 @@ def _happen(state: RivalState, hazard: Array, forced: Any) -> tuple[Chances, Arr
     fired = state.intact * fires
     events = Chances(state.events.used + spent, rest, jnp.maximum(state.events.happened, fired))
     return events, -jnp.expm1(-spent), fired
+
+
+def _broken(state: RivalState, breaks: Array, forced: Any) -> tuple[Array, Chances, Array, Array]:
+    events, chance, fired = _happen(state, -jnp.log1p(-jnp.minimum(breaks, _SUREST)), forced)
+    return state.intact * (1 - fired), events, chance, fired
+
+
+def _softened(state: RivalState, change: Array) -> tuple[Array, Chances, Array, Array]:
+    """A bond counts as broken from where less than half of it holds."""
+    intact = jnp.clip(state.intact + change, 0, 1)
+    fired = jnp.asarray((state.intact >= 0.5) & (intact < 0.5), intact.dtype)
+    happened = jnp.maximum(state.events.happened, fired)
+    return intact, state.events._replace(happened=happened), jnp.maximum(state.intact - intact, 0), fired
 
 
 def _chunks(x: Any, k: int) -> Any:
