@@ -24,3 +24,15 @@ class Endurance(Study):
         super().__post_init__()
         if not 4 <= self.seconds <= 3600:
             raise ValueError(f"--seconds is {self.seconds}; give 4 to 3600")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discrete(Study):
+    """A rod near its breaking point: which of the states that models foretell could not be at all?"""
+
+    function: ClassVar[str] = "experiments.argument.discrete:run"
+
+    out: Path = Path("runs/discrete")
+    """Folder for results.json, figure, table, finished parts and the episodes themselves."""
+    seeds: int = 5
+    """Number of random seeds; at most 2 with --quick."""

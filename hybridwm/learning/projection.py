@@ -44,7 +44,7 @@ class Projection:
             """A step for the pose, and the velocity that fits before it: exact once the pose stands still."""
             pose, speed = carry
             j, mass = self._jacobian(pose) * rows[:, None], self._mass(theta, pose)
-            both = jnp.stack([self._gap(pose) * rows, jnp.sum(j * speed, 1)], 1)
+            both = jnp.stack([self.gap(pose) * rows, jnp.sum(j * speed, 1)], 1)
             shift = _correction(mass, j, both)
             return tangent.advance(self.model, pose, -shift[:, 0], xp=jnp), speed - shift[:, 1]
 
@@ -59,8 +59,8 @@ class Projection:
         counts = np.where(self.structure.pieces.weld, 6, 3).tolist()
         return jnp.stack([jnp.where(x > 0.5, 1.0, like) for x, n in zip(on, counts, strict=True) for _ in range(n)])
 
-    def _gap(self, qpos: Array) -> Array:
-        """r [m, W]."""
+    def gap(self, qpos: Array) -> Array:
+        """r [m, W]: of each equality the points apart in m, then of a weld half the sine of its turn."""
         m = self.model
         pose = forward(self.tree, tuple(ln.static(row) for row in m.body_ipos), ln.lanes(qpos))
         weights = ln.static(m.body_invweight0)
@@ -76,7 +76,7 @@ class Projection:
         still = jnp.zeros((self.model.nv, *qpos.shape[1:]), qpos.dtype)
 
         def along(dof: Array) -> Array:
-            moved = lambda v: self._gap(tangent.advance(self.model, qpos, v, xp=jnp))  # noqa: E731
+            moved = lambda v: self.gap(tangent.advance(self.model, qpos, v, xp=jnp))  # noqa: E731
             return jax.jvp(moved, (still,), (still.at[dof].set(1.0),))[1]
 
         return jax.vmap(along, out_axes=1)(jnp.arange(self.model.nv))
