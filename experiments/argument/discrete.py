@@ -20,7 +20,7 @@ import numpy as np
 import physics
 from experiments.argument import possible
 from experiments.argument.options import Discrete
-from experiments.argument.seeds import between, over_seeds, told
+from experiments.argument.seeds import over_seeds, spread, told
 from experiments.keeping import kept, place
 from experiments.measured.reporting import sections
 from experiments.worlds.asking import asker, options_of, windows_of
@@ -234,7 +234,7 @@ def _numbers(x: Any) -> np.ndarray:
 def _rows(numbers: dict[str, Any]) -> list[tuple[str, ...]]:
     head = ("mean over seeds [95 %]", "half broken (%)", "pulled apart (%)", "in one another (%)", "any (%)",
             "windows with any (%)", "whole again", "F1 of breaks", "error of a second (mm)", "training (CPU s)")  # fmt: skip
-    share = lambda x: told(100 * _numbers(x), 3)  # noqa: E731
+    share = lambda x: told(100 * _numbers(x))  # noqa: E731
     rows = [head]
     for name, one in numbers["models"].items():
         shares = [share(one[key]) for key in (*WAYS, "windows")]
@@ -267,10 +267,11 @@ def draw(parts: list[dict[str, Any]], truth: dict[str, Any], numbers: dict[str, 
     left.legend()
     places = np.arange(len(WAYS))
     for i, (name, colour) in enumerate(TINT.items()):
-        mean, low, high = np.array([between(100 * _numbers(numbers["models"][name][way])) for way in WAYS]).T
-        spread = np.nan_to_num(np.abs(np.stack([mean - low, high - mean])))
+        found = [spread(100 * _numbers(numbers["models"][name][way])) for way in WAYS]
+        mean = np.array([x for x, _ in found])
+        half = mean - np.array([low for _, (low, _) in found])
         middle.bar(places + 0.2 * (i - 1.5), np.maximum(mean, 1e-3), 0.18, color=colour, label=name)
-        middle.errorbar(places + 0.2 * (i - 1.5), np.maximum(mean, 1e-3), spread, fmt="none", color="black", lw=0.8)
+        middle.errorbar(places + 0.2 * (i - 1.5), np.maximum(mean, 1e-3), half, fmt="none", color="black", lw=0.8)
     middle.set(yscale="log", ylabel="states that are impossible (%)", ylim=(1e-3, 150))
     middle.set_xticks(places, [way.replace(" ", "\n", 1) for way in WAYS])
     for name, colour in TINT.items():
