@@ -17,7 +17,7 @@ from typing import Any
 import tyro
 
 from hybridwm import shadows, study, versions
-from hybridwm.commands import COMMANDS
+from hybridwm.commands import COMMANDS, RunAll
 from hybridwm.runtime import prepare
 
 _OURS = {"hybridwm", "physics", "planners", "experiments"}
@@ -65,9 +65,11 @@ def _run(args: list[str]) -> int:
 def _run_study(args: list[str]) -> int:
     names = study.study_names()
     if not args or args[0] in ("-h", "--help"):
-        print(f"usage: hybridwm run NAME [options]\n\nstudies: {', '.join(names) or 'none is installed'}")
+        print(f"usage: hybridwm run NAME [options]\n\nstudies: {', '.join(names) or 'none is installed'}; or all")
         return 0 if args else 2
-    name = _known(args[0], names, "study")
+    if args[0] == "all":
+        return parse(RunAll, args[1:], "hybridwm run all").run()
+    name = _known(args[0], [*names, "all"], "study")
     options = parse(study.load_study(name), args[1:], f"hybridwm run {name}")
     versions.require_engines()
     prepare(x64=options.x64)

@@ -261,6 +261,34 @@ class Plan:
         return plan.execute(asked)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunAll:
+    """Run every study that needs nothing of yours, one after another; interrupted or failed, it goes on where it was."""
+
+    out: Path = Path("runs/all")
+    """Folder for a folder and a log of each study, and every claim in claims.md."""
+    quick: bool = False
+    """Short runs, for a first look: about twenty minutes of two cores."""
+    only: tuple[str, ...] = ()
+    """Studies to run; all of them if not given."""
+    seeds: int | None = None
+    """Number of random seeds of each study; its own if not given."""
+    minutes: float = 60.0
+    """Time that one study may take."""
+
+    def __post_init__(self) -> None:
+        if not self.minutes > 0 or (self.seeds is not None and self.seeds < 1):
+            raise ValueError(f"--minutes is {self.minutes}, --seeds is {self.seeds}: give more than 0 and at least 1")
+
+    def run(self) -> int:
+        """Run, and tell; 1 when one failed."""
+        from hybridwm import everything, versions
+
+        versions.require_engines()
+        wish = everything.Wish(out=self.out, quick=self.quick, only=self.only, seeds=self.seeds, minutes=self.minutes)
+        return everything.run(wish)
+
+
 COMMANDS = {
     "claims": Claims,
     "collect": Collect,

@@ -95,6 +95,32 @@ def test_float64_on_request(args, environ, hybridwm, own_study, tmp_path):
     assert json.loads((tmp_path / "own/results.json").read_text())["numbers"]["dtype"] == "float64"
 
 
+def test_all_goes_on_after_a_failure_and_does_nothing_twice(hybridwm, own_study, tmp_path):
+    args = ("run", "all", "--only", "own", "lost", "--seeds", 2)
+    child = hybridwm(*args, PYTHONPATH=own_study)
+    assert child.returncode == 1, child.stderr
+    assert "own: done" in child.stdout
+    assert "nowhere_study" in child.stdout
+    assert "FAILED: lost" in child.stdout
+    made = tmp_path / "runs/all/own/results.json"
+    assert json.loads(made.read_text())["config"]["seeds"] == 2
+    assert "two is two" in (tmp_path / "runs/all/claims.md").read_text()
+    before = made.stat().st_mtime_ns
+    child = hybridwm("run", "all", "--only", "own", "--seeds", 2, PYTHONPATH=own_study)
+    assert child.returncode == 0, child.stdout
+    assert "own: was there" in child.stdout
+    assert made.stat().st_mtime_ns == before
+
+
+def test_all_leaves_out_what_needs_data_and_stops_what_takes_too_long(hybridwm, own_study):
+    child = hybridwm("run", "all", "--only", "screws")
+    assert one_sentence(child), child.stderr
+    assert "need nothing of yours" in child.stderr
+    child = hybridwm("run", "all", "--only", "own", "--minutes", "0.002", PYTHONPATH=own_study)
+    assert child.returncode == 1
+    assert "took too long" in child.stdout
+
+
 def test_bad_input_to_a_study(hybridwm, own_study):
     for args in (["--sedes", "3"], ["--mishap", "refuse"]):
         child = hybridwm("run", "own", *args, PYTHONPATH=own_study)

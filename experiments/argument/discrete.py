@@ -235,7 +235,7 @@ def _rows(numbers: dict[str, Any]) -> list[tuple[str, ...]]:
     head = ("mean over seeds [95 %]", "half broken (%)", "pulled apart (%)", "in one another (%)", "any (%)",
             "windows with any (%)", "whole again", "F1 of breaks", "error of a second (mm)", "training (CPU s)")  # fmt: skip
     share = lambda x: told(100 * _numbers(x))  # noqa: E731
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     for name, one in numbers["models"].items():
         shares = [share(one[key]) for key in (*WAYS, "windows")]
         rows.append((name, *shares, *(told(_numbers(one[key])) for key in ("mended", "f1", "error_mm", "cpu_s"))))
@@ -245,7 +245,7 @@ def _rows(numbers: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def _tuned(tuning: dict[str, Any]) -> list[tuple[str, ...]]:
-    rows = [("network", "stride (ms)", "noise", "impossible (%)", "error of a second (mm)", "")]
+    rows: list[tuple[str, ...]] = [("network", "stride (ms)", "noise", "impossible (%)", "error of a second (mm)", "")]
     for name, found in tuning.items():
         for one in found["tried"]:
             chosen = "chosen" if one == found["best"] else ""

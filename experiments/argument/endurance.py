@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.argument import bookkeeping
 from experiments.argument.crowd import BODIES, CYCLE, SLOT, STEP_S, crowd
 from experiments.argument.lasting import (
     CANDIDATES,
@@ -35,19 +36,21 @@ from experiments.measured.reporting import sections
 from experiments.tasks import wilson
 from hybridwm import claims, results
 from hybridwm.judging.figures import COLOURS, canvas
+from hybridwm.learning.rivals import FittedRival
 from hybridwm.logs.recordings import Dataset
 from hybridwm.results import Claim
 from hybridwm.study import command
 
 REST, SLOW = 1e-3, 0.01
 """m: the target at rest; m/s: at rest."""
+FLOWS = (("push", "pushes", "#d9783c"), ("contact", "contacts", "#3a6ea5"), ("damp", "rolling", "#9a9a9a"))
 
 
 def size_of(options: Endurance) -> Size:
     """The study's, or a first look's."""
     if options.quick:
         return Size(min(options.seeds, 12), min(options.seconds, 20.0), 12.0, 300, (8, 4.0))
-    return Size(options.seeds, options.seconds, 24.0, 2500, (24, 12.0))
+    return Size(options.seeds, options.seconds, 24.0, 1500, (24, 12.0))
 
 
 class Lives:
@@ -55,7 +58,7 @@ class Lives:
 
     def __init__(self, options: Endurance, watch: Callable[[str], None]) -> None:
         self.size, self.folder, self.watch = size_of(options), place(options) / f"worlds-{options.seeds}", watch
-        self.scene = crowd()
+        self.scene, self.networks = crowd(), dict[Candidate, FittedRival]()
 
     @cached_property
     def engine(self) -> Engine:
@@ -77,33 +80,41 @@ class Lives:
         """Everything that the study tells."""
         engine = self.told("the engine", lambda: self.engine.judged(self.size.seconds))
         fastest = self.told("fastest in the record", lambda: fastest_of(self.record))
-        tried = [self.told(f"network {_words(one)}", partial(self._try, one, fastest)) for one in self.candidates()]
-        best = max(tried, key=lambda found: (np.median(found["lasts"]), np.mean(found["lasts"])))
-        chosen = Candidate(best["stride"], best["noise"], tuple(best["hidden"]))
-        network = self.told("the network chosen", partial(self._judged, chosen, fastest))
+        tried = [self._tried(one, fastest) for one in self.candidates()]
+        best = _candidate(max(tried, key=_lasting))
+        tried.append(self._tried(best._replace(length=4), fastest))
+        best = _candidate(max(tried, key=_lasting))
+        network = self.told("the network chosen", partial(self._judged, best, fastest))
         return {"engine": engine, "network": network, "tried": tried, "fastest": fastest}
 
     def candidates(self) -> tuple[Candidate, ...]:
         """Those of the study, or of a first look."""
         return FEW if self.size.tuning[1] < 10 else CANDIDATES
 
+    def _tried(self, one: Candidate, fastest: float) -> dict[str, Any]:
+        return self.told(f"network {one}", partial(self._try, one, fastest))
+
     def _try(self, one: Candidate, fastest: float) -> dict[str, Any]:
-        fitted = trained(self.record, one, self.size.updates)
+        fitted = self._trained(one)
         return one._asdict() | {"error_1s": fitted.error, "lasts": lasts(self.scene, fitted, self.size, fastest)}
 
+    def _trained(self, one: Candidate) -> FittedRival:
+        """Each once, as long as the study is not interrupted."""
+        if one not in self.networks:
+            self.networks[one] = trained(self.record, one, one.length * self.size.updates)
+        return self.networks[one]
+
     def _judged(self, one: Candidate, fastest: float) -> dict[str, Any]:
-        size = self.size
-        longer = trained(self.record, one, 4 * size.updates)
-        plan = plan_of(size.worlds, size.seconds, JUDGED)
-        return one._asdict() | {
-            "error_1s": longer.error,
-            "lasts": lasts(self.scene, longer, size, fastest),
-            "looks": lived(self.scene, longer, size.worlds, plan),
-        }
+        plan = plan_of(self.size.worlds, self.size.seconds, JUDGED)
+        return one._asdict() | {"looks": lived(self.scene, self._trained(one), self.size.worlds, plan)}
 
 
-def _words(one: Candidate) -> str:
-    return f"{1000 * one.stride:g} ms, noise {one.noise:g}, {'x'.join(map(str, one.hidden))}"
+def _candidate(found: dict[str, Any]) -> Candidate:
+    return Candidate(found["stride"], found["noise"], tuple(found["hidden"]), found["length"])
+
+
+def _lasting(found: dict[str, Any]) -> tuple[float, float]:
+    return float(np.median(found["lasts"])), float(np.mean(found["lasts"]))
 
 
 def at_rest(found: dict[str, Any]) -> np.ndarray:
@@ -127,13 +138,14 @@ def run(options: Endurance) -> None:
         found = Lives(options, lambda doing: status.update(f"endurance: {doing}")).all()
     engine, network = (_arrays(found[name]) for name in ("engine", "network"))
     numbers, claimed = summary(engine, network, float(found["fastest"]))
-    numbers |= {"tuning": found["tried"] + [{k: v for k, v in found["network"].items() if k != "looks"}]}
+    chosen = _candidate(found["network"])
+    numbers |= {"tuning": found["tried"], "chosen": chosen._asdict()}
     written = results.write(
         options.out, study="endurance", config=options, numbers=numbers, claims=claimed, seeds=range(options.seeds),
         command=command("endurance", options), figure="endurance.png",
     )  # fmt: skip
     draw(engine, network, float(found["fastest"]), options)
-    tables = {"Beside it": _rows(numbers), "Networks tried, under pushes of their own": _tuned(numbers["tuning"])}
+    tables = {"Beside it": _rows(numbers), "Networks tried, under pushes of their own": _tuned(found["tried"], chosen)}
     claims.publish(written, options.out / "table.md", sections(tables), console)
     console.print(f"results, table and figure: {options.out}")
 
@@ -142,7 +154,9 @@ def _arrays(found: dict[str, Any]) -> dict[str, Any]:
     """What JSON kept, with null for what was not finite."""
     whole = lambda x: np.where(np.isnan(y := np.array(x, float)), np.inf, y)  # noqa: E731
     return {
-        k: {n: whole(v) for n, v in x.items()} if k == "looks" else whole(x) for k, x in found.items() if k != "hidden"
+        k: {n: whole(v) for n, v in x.items()} if k == "looks" else whole(x)
+        for k, x in found.items()
+        if k in ("looks", "first", *bookkeeping.Books._fields)
     }
 
 
@@ -215,14 +229,18 @@ def _rows(numbers: dict[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
-def _tuned(tried: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    words = [_words(Candidate(one["stride"], one["noise"], one["hidden"])) for one in tried]
-    words[-1] += " (chosen, trained 4 times as long)"
+def _tuned(tried: list[dict[str, Any]], chosen: Candidate) -> list[tuple[str, ...]]:
+    head = ("network alone", "error over 1 s (m)", "seconds until nonsense, median", "mean", "")
     rows = [
-        (word, f"{one['error_1s']:.3g}", f"{np.median(one['lasts']):.2f}", f"{np.mean(one['lasts']):.2f}")
-        for word, one in zip(words, tried, strict=True)
+        (
+            str(one),
+            f"{found['error_1s']:.3g}",
+            *(f"{x:.2f}" for x in _lasting(found)),
+            "chosen" if one == chosen else "",
+        )
+        for one, found in zip(map(_candidate, tried), tried, strict=True)
     ]
-    return [("network alone", "error over 1 s (m)", "seconds until nonsense, median", "mean"), *rows]
+    return [head, *rows]
 
 
 def draw(engine: dict[str, Any], network: dict[str, Any], fastest: float, options: Endurance) -> None:
@@ -242,14 +260,10 @@ def draw(engine: dict[str, Any], network: dict[str, Any], fastest: float, option
     middle.axhline(1e3 * DEEP, color="black", ls=":", lw=1)
     middle.set(xlabel="time (s)", ylabel="deepest overlap (mm)", xscale="log", yscale="log")
     slots = (np.arange(len(engine["push"])) + 1) * SLOT * STEP_S
-    for name, colour in (("push", "#d9783c"), ("contact", "#3a6ea5"), ("damp", "#9a9a9a")):
-        right.plot(
-            slots,
-            np.cumsum(engine[name][:, 0]),
-            color=colour,
-            label={"push": "pushes", "contact": "contacts", "damp": "rolling"}[name],
-        )
-    right.plot(slots, engine["energy"][:, 0] - engine["first"][0], color="black", label="stored")
-    right.set(xlabel="time (s)", ylabel="energy in one world (J)")
-    right.legend()
+    flows = [(word, np.cumsum(engine[key][:, 0]), colour) for key, word, colour in FLOWS]
+    flows.append(("stored", engine["energy"][:, 0] - engine["first"][0], "black"))
+    for word, flow, colour in flows:
+        right.plot(slots, flow, color=colour)
+        right.text(1.02 * slots[-1], flow[-1], word, color=colour, va="center")
+    right.set(xlabel="time (s)", ylabel="energy in one world (J)", xlim=(0, 1.25 * slots[-1]))
     figure.savefig(options.out / "endurance.png")

@@ -4,7 +4,7 @@
     nonsense   the first look at which a state is not finite, bodies stand 2 cm in one another (half of the smallest half side), or
                one is twice as fast as the fastest ever was in the training record
     tuning     every stride, noise and width below is trained on the engine's record of other worlds, and lives through other pushes
-               than the ones it is judged by; the one that lasts longest (then, that is deepest in nonsense last) is trained on
+               than the ones it is judged by; the one that lasts longest is also trained four times as long
 
 Legend: L looks, W worlds.
 """
@@ -22,8 +22,8 @@ from hybridwm.learning.rivals import FittedRival, RivalOptions, fit_rival
 from hybridwm.logs.recordings import Dataset, Recording
 from physics.overlap import overlap
 
-LOOK = 10
-"""Steps from look to look."""
+LOOK, ROW = 20, 2
+"""Steps from look to look, and to a row of the record."""
 DEEP, FAR = 0.02, 5.0
 """m of overlap that are nonsense; m from the middle that are out of the scene."""
 JUDGED, TRAINED, TUNED = 0, 1, 2
@@ -36,7 +36,7 @@ class Size(NamedTuple):
     worlds: int
     seconds: float
     training_s: float  # of each of as many worlds
-    updates: int  # of each candidate; the chosen one gets as many again, four times over
+    updates: int  # of each candidate
     tuning: tuple[int, float]  # worlds, seconds
 
 
@@ -46,6 +46,12 @@ class Candidate(NamedTuple):
     stride: float = 0.02  # s
     noise: float = 0.0  # on its starts, of the spread of a stride's change
     hidden: tuple[int, ...] = (128, 128)
+    length: int = 1  # of the training, in that of the first look
+
+    def __str__(self) -> str:
+        width = "x".join(map(str, self.hidden))
+        longer = f", {self.length} times as long" if self.length > 1 else ""
+        return f"{1000 * self.stride:g} ms, noise {self.noise:g}, {width}{longer}"
 
 
 CANDIDATES = (
@@ -111,13 +117,13 @@ class Engine:
         rows = list[Any]()
 
         def remember(number: int, told: Any, ctrl: np.ndarray) -> None:
-            rows.append((*(np.asarray(x) for x in told[1]), ctrl))
+            rows.append((*(np.asarray(x)[ROW - 1 :: ROW] for x in told[1]), ctrl[::ROW]))
 
         self.live(plan_of(self.worlds, seconds, TRAINED), remember)
         qpos, qvel, ctrl = (np.concatenate(x) for x in zip(*rows, strict=True))
         none = np.ones((len(qpos), 0))
         each = [Recording(f"crowd-{w}", qpos[..., w], qvel[..., w], ctrl[1:, :, w], none) for w in range(self.worlds)]
-        return Dataset(self.scene, STEP_S, tuple(each), {})
+        return Dataset(self.scene, ROW * STEP_S, tuple(each), {})
 
     def judged(self, seconds: float) -> dict[str, Any]:
         """Books and looks of the life by which all are judged."""

@@ -36,3 +36,22 @@ class Discrete(Study):
     """Folder for results.json, figure, table, finished parts and the episodes themselves."""
     seeds: int = 5
     """Number of random seeds; at most 2 with --quick."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Small(Study):
+    """More with less: error against parameters, data, CPU seconds and joules, hybrid beside network alone."""
+
+    function: ClassVar[str] = "experiments.argument.small:run"
+
+    out: Path = Path("runs/small")
+    """Folder for results.json, figure, table, finished parts and the episodes themselves."""
+    seeds: int = 5
+    """Number of random seeds; at most 2 with --quick."""
+    watts: float = 10.0
+    """Power of one busy core, from which joules are estimated."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.watts < 1000:
+            raise ValueError(f"--watts is {self.watts}; give more than 0 and less than 1000")
