@@ -14,7 +14,7 @@ def _found(data, pull):
 
 def test_intervals_cover_what_episodes_disagree_about():
     """A mean of 400 numbers from 20 episodes that share an offset each: the spread of such means, not of independent numbers."""
-    rng, episode, inside, means = np.random.default_rng(0), np.repeat(np.arange(20), 20), 0, []
+    rng, episode, inside, means, std = np.random.default_rng(0), np.repeat(np.arange(20), 20), 0, [], 0.0
     for _ in range(200):
         values = rng.standard_normal(20)[episode] + 0.3 * rng.standard_normal(400)
         means.append(values.mean())

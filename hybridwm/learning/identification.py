@@ -105,7 +105,7 @@ def _search(fit: Sensitivity, noise_std: Any, iterations: int, check: bool) -> I
         history.append({"cost": cost, "damping": damping.z} | _values(fit, at.z))
         covariance = _covariance(fit, normal.sums(fit, at, sigma, damping.y))
         moved, stuck, at = np.max(np.abs(found.z - at.z) / np.sqrt(np.diag(covariance))), found is at, found
-        settled = stuck or (moved < 0.02 and (damping.z < 1e-2 or damping.z > 1e3))
+        settled = stuck or (moved < (0.1 if fit.differences else 0.02) and (damping.z < 1e-2 or damping.z > 1e3))
         if fit.free and damping.y is None and (moved < 0.5 or stuck):
             damping = Damping(1e-3, np.full(fit.count, 1e-3))
         elif settled:
