@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from planners.background import Background as Background
     from planners.branching import joint as joint
+    from planners.controller import Controller as Controller
+    from planners.controller import Record as Record
     from planners.gradient import adam as adam
     from planners.gradient import mixture as mixture
     from planners.knots import Spline as Spline
     from planners.knots import cubic as cubic
     from planners.knots import hold as hold
     from planners.knots import linear as linear
-    from planners.mpc import Controller as Controller
     from planners.mpc import Plant as Plant
-    from planners.mpc import Record as Record
     from planners.mpc import run as run
     from planners.mpc import simulate as simulate
     from planners.mpc import simulated_plant as simulated_plant
@@ -52,7 +52,8 @@ _HOMES = {
     "planners.branching": ("joint",),
     "planners.gradient": ("adam", "mixture"),
     "planners.knots": ("Spline", "cubic", "hold", "linear"),
-    "planners.mpc": ("Controller", "Plant", "Record", "run", "simulate", "simulated_plant"),
+    "planners.controller": ("Controller", "Record"),
+    "planners.mpc": ("Plant", "run", "simulate", "simulated_plant"),
     "planners.problem": (
         "Contingency",
         "Cost",

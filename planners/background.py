@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from planners.mpc import Controller
+from planners.controller import Controller
 
 
 class _Newest(NamedTuple):

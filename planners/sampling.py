@@ -155,7 +155,7 @@ def predictive_sampling(
     iterations: int = 4,
     std: float = 0.5,
     shrink: float = 1.0,
-    finest: float = 0.1,
+    finest: float = 0.03,
 ) -> Planner:
     """Keep the best sample. `shrink` multiplies the noise from one iteration to the next."""
 
@@ -176,7 +176,7 @@ def cem(
     std_min: float = 0.02,
     keep: float = 0.0,
     colour: float = 1.0,
-    finest: float = 0.1,
+    finest: float = 0.03,
 ) -> Planner:
     """Cross-entropy method. Noise of power 1 / frequency ** colour along the knots: 0 white, 1 pink, 2 red.
 
@@ -195,7 +195,7 @@ def mppi(
     temperature: float = 0.1,
     shrink: float = 1.0,
     colour: float = 1.0,
-    finest: float = 0.1,
+    finest: float = 0.03,
 ) -> Planner:
     """Model-predictive path integral control. `shrink` multiplies the noise from one iteration to the next."""
     rule = Rule(as_it_is, path_integral(temperature, shrink), coloured(problem.spline.knots, colour), finest)

@@ -1,6 +1,7 @@
 """The receding horizon: deadlines, fallbacks, latency, the planning thread, the log."""
 
 import json
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 from toys import LANES, Swing, Theta, cart_params, cart_problem, cart_state, pendulum_problem
 
 from planners.background import Background
+from planners.controller import Controller
 from planners.knots import linear
-from planners.mpc import Controller, run, simulate, simulated_plant
+from planners.mpc import run, simulate, simulated_plant
 from planners.problem import Planner, PlanParams, Status, strong
 from planners.sampling import cem
 
@@ -56,13 +58,18 @@ def deadline(controller: Controller, calls: int) -> np.ndarray:
 def test_rounds_stop_before_the_budget(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a clock that only rounds move, 3 or 6 ms each: a busy machine changes nothing."""
     rng, now = np.random.default_rng(0), [0.0]
-    plan = controller._plan
+    rounds, plan = controller._rounds, controller._plan
 
     def timed(*args: Any) -> Any:
         now[0] += float(rng.choice([0.003, 0.006]))
         return plan(*args)
 
-    monkeypatch.setattr("planners.mpc.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    def at_once(call: Any, *args: Any, left_s: float) -> Any:
+        return rounds._timed(call, *args)
+
+    for module in ("controller", "rounds"):
+        monkeypatch.setattr(f"planners.{module}.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(rounds, "run", at_once)
     monkeypatch.setattr(controller, "_plan", timed)
     monkeypatch.setattr(controller, "max_rounds", 9)
     controller.warmup(cart_state())
@@ -76,6 +83,35 @@ def test_deadline_at_length(controller: Controller) -> None:
     took = deadline(controller, 10_000)
     assert np.quantile(took, 0.999) <= 0.02
     assert took.max() <= 0.04
+
+
+def test_a_late_round_is_not_waited_for_and_serves_the_next_call(planner: Planner) -> None:
+    """The gate is the round: closed it never ends, so only the budget can end the call."""
+    gate = threading.Event()
+    controller = Controller(PROBLEM, planner, cart_params(target=0.2), budget_s=0.05)
+    controller.warmup(cart_state())
+    plan = controller._plan
+
+    def gated(*args: Any) -> Any:
+        gate.wait()
+        return plan(*args)
+
+    controller._plan = gated  # type: ignore[method-assign]
+    for index in range(3):
+        ctrl = controller.step(cart_state(), 0.1 * index)
+        np.testing.assert_array_equal(ctrl, [0, 0])
+        assert controller.records[-1].status == Status.DEADLINE
+        assert controller.records[-1].rounds == 0
+    assert controller._rounds.busy
+    gate.set()
+    controller.budget_s = 60.0
+    controller.step(cart_state(), 0.3)
+    assert controller.records[-1].rounds == 1
+    alone = Controller(PROBLEM, planner, cart_params(target=0.2))
+    alone.step(cart_state(), 0.0)
+    ctrl = alone.step(cart_state(), 0.3)
+    np.testing.assert_array_equal(controller.published.ctrls, alone.published.ctrls)
+    np.testing.assert_array_equal(controller.records[-1].ctrl, ctrl.tolist())
 
 
 def test_without_time_for_a_round_the_previous_plan_goes_on(
