@@ -52,7 +52,7 @@ class Rod(Study):
     """Folder for results.json, figure and table."""
     seeds: int = 5
     """Number of random seeds."""
-    episodes: int = 20
+    episodes: int = 10
     """Random starts and wishes per task and seed; one with --quick."""
 
     @property

@@ -97,7 +97,8 @@ def measure(name: str, options: Rod, kept: Kept, *, aware: bool) -> dict[str, An
         start, task = wish(asked, np.random.default_rng([seed, number, asked.goal != ()]))
         state = setting.begin(*start_of(setting.scene, start))
         aim = setting.aim(task if aware else replace(task, events=()))
-        driven = drive(setting, driving(), state, aim=aim, reality=world, replan=REPLAN, seed=1000 * seed + number)
+        driven = drive(setting, driving(), state, aim=aim, reality=world, replan=REPLAN,
+                       decided=lambda intact: not intact.all(), seed=1000 * seed + number)  # fmt: skip
         found = {
             "succeeded": succeeded(task, setting, driven), "wanted_s": task.events[0].at,
             "broke_at_s": driven.broken.get(task.events[0].bond), "off": driven.off[-1],
@@ -159,8 +160,11 @@ def draw(numbers: dict[str, Any], path: Path) -> None:
     left.set(xlabel="asked to break at (s)", ylabel="broke at (s)", title="snap the rod")
     left.legend()
     names = [(name, word) for name in ("snap_rod", "keep_rod") for word in ("aware", "blind")]
-    shares = [float(np.mean(numbers[f"{name}_{word}"]["succeeded"])) for name, word in names]
-    right.bar([f"{name}\n{word}" for name, word in names], shares)
+    successes = [numbers[f"{name}_{word}"]["succeeded"] for name, word in names]
+    shares = np.array([np.mean(good) for good in successes])
+    colours = ["tab:blue" if word == "aware" else "tab:orange" for _, word in names]
+    errors = np.abs(np.array([wilson(sum(good), len(good)) for good in successes]).T - shares)
+    right.bar([f"{name}\n{word}" for name, word in names], shares, color=colours, yerr=errors, capsize=3)
     right.axhline(0.95, color="black", linestyle="--")
     right.set(ylabel="share of episodes that succeed", ylim=(0, 1.05))
     figure.savefig(path, dpi=150)

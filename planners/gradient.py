@@ -69,7 +69,7 @@ def mixture(
     polished: int = 6,
     steps: int = 3,
     step: float = 0.01,
-    finest: float = 0.03,
+    finest: float = 0.01,
 ) -> Planner:
     """CEM whose best `polished` samples take `steps` gradient steps and join the elites."""
 

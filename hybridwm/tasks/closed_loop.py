@@ -50,11 +50,12 @@ def driver(setting: Setting, *, rounds: int = 1, seed: int = 0) -> pl.Controller
 
 def drive(
     setting: Setting, controller: pl.Controller, state: Any = None, *, aim: Any = None, reality: Reality | None = None,
-    steps: int | None = None, replan: int = 1, seed: int = 0,
+    steps: int | None = None, replan: int = 1, decided: Callable[[np.ndarray], bool] | None = None, seed: int = 0,
 ) -> Drive:  # fmt: skip
     """Run the loop for `steps` controls (by default the task's duration) from a model's state.
 
-    replan: controls from plan to plan; between them the newest plan is followed.
+    replan: controls from plan to plan; between them the newest plan is followed. decided(intact `[nb]`): from then on
+    nothing more can be won or lost, and the newest plan is followed to the end.
     """
     state = setting.state if state is None else state
     aim = setting.params.goal if aim is None else aim
@@ -64,7 +65,7 @@ def drive(
     controller.holds = replan == 1
     controller.params = setting.params._replace(goal=aim)
     begun = len(controller.records)
-    policy = _policy(setting, controller, reality, state, replan)
+    policy = _policy(setting, controller, reality, state, replan, decided or (lambda intact: False))
     qpos, qvel = np.asarray(state.qpos, float), np.asarray(state.qvel, float)
     episode = reality.episode(policy, seed=seed, horizon=steps * setting.every, qpos=qpos, qvel=qvel)
     off = _off(setting, aim, state, episode)
@@ -72,7 +73,12 @@ def drive(
 
 
 def _policy(
-    setting: Setting, controller: pl.Controller, reality: Reality, state: Any, replan: int
+    setting: Setting,
+    controller: pl.Controller,
+    reality: Reality,
+    state: Any,
+    replan: int,
+    decided: Callable[[np.ndarray], bool],
 ) -> Callable[[int, Any], np.ndarray]:
     belief, ctrl = state, np.zeros(setting.problem.nu)
 
@@ -82,8 +88,9 @@ def _policy(
             stand(reality, state)
         count, within = divmod(step, setting.every)
         if within == 0:
-            here, t = _seen(belief, seen.qpos, seen.qvel, reality.reference.intact), count * setting.problem.model.dt
-            ctrl = controller.command(t) if count % replan else controller.step(here, t)
+            intact, t = np.asarray(reality.reference.intact), count * setting.problem.model.dt
+            here = _seen(belief, seen.qpos, seen.qvel, intact)
+            ctrl = controller.command(t) if count % replan or decided(intact) else controller.step(here, t)
             belief = _predict(setting.problem.model.step, setting.params.model, here, jnp.asarray(ctrl))
         return ctrl
 
