@@ -7,6 +7,7 @@ failure    a study that fails, or takes longer than it may, is told at the end; 
 """
 
 import os
+import resource
 import shlex
 import signal
 import subprocess
@@ -39,6 +40,7 @@ class Outcome(NamedTuple):
     name: str
     word: str
     seconds: float = 0.0
+    cpu: float = 0.0  # seconds, over all cores
     found: Results | None = None
     failed: bool = False
 
@@ -94,15 +96,21 @@ def one(name: str, wish: Wish) -> Outcome:
         return Outcome(name, f"FAILED: {error}", failed=True)
     if (before := finished(asked)) is not None:
         return Outcome(name, "was there", found=before)
-    log, begun = wish.out / f"{name}.log", monotonic()
+    log, begun, used = wish.out / f"{name}.log", monotonic(), _cpu()
     wish.out.mkdir(parents=True, exist_ok=True)
     words = shlex.split(study.command(name, asked))[1:]
     code = child([sys.executable, "-P", "-m", "hybridwm", *words, "--out", str(asked.out)], log, 60 * wish.minutes)
-    seconds, made = monotonic() - begun, finished(asked)
+    seconds, used, made = monotonic() - begun, _cpu() - used, finished(asked)
     if code == 0 and made is not None:
-        return Outcome(name, "done", seconds, made)
+        return Outcome(name, "done", seconds, used, made)
     why = "took too long" if code is None else f"exit code {code}" if code else "wrote no results.json of these options"
-    return Outcome(name, f"FAILED: {why}; see {log}", seconds, failed=True)
+    return Outcome(name, f"FAILED: {why}; see {log}", seconds, used, failed=True)
+
+
+def _cpu() -> float:
+    """Seconds of all children so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def child(command: Sequence[str], log: Path, seconds: float) -> int | None:
@@ -134,10 +142,11 @@ def report(out: Path, outcomes: Sequence[Outcome], console: Any) -> None:
     """One table on the terminal, and every claim in a document."""
     from rich.table import Table
 
-    table = Table("study", "", "claims that hold", "seconds")
-    for name, word, seconds, found, failed in outcomes:
+    table = Table("study", "", "claims that hold", "seconds", "of CPU")
+    for name, word, seconds, cpu, found, failed in outcomes:
         held = f"{sum(claim.holds for claim in found.claims)} of {len(found.claims)}" if found else ""
-        table.add_row(name, word, held, f"{seconds:.0f}" if seconds else "", style="bold red" if failed else None)
+        times = [f"{x:.0f}" if seconds else "" for x in (seconds, cpu)]
+        table.add_row(name, word, held, *times, style="bold red" if failed else None)
     console.print(table)
     if found := [outcome.found for outcome in outcomes if outcome.found]:
         claims.write_table(found, out / "claims.md")

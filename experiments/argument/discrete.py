@@ -46,7 +46,8 @@ KINDS = {
     "network, Bernoulli": {"members": 1},
     "ensemble, Bernoulli": {"members": 5},
 }
-STRIDES, NOISES = (0.004, 0.01, 0.02), (0.0, 0.3)
+CANDIDATES = ((0.02, 0.3), (0.04, 0.3), (0.01, 0.3), (0.02, 0.0), (0.04, 1.0))
+"""Strides in s, noise on the starts."""
 WAYS = ("half broken", "pulled apart", "in one another", "any")
 TINT = {"network, continuous": "#8a5aa8", "network, Bernoulli": "#b8a13a", "ensemble, Bernoulli": "#3a6ea5",
         HYBRID: "#3f8f5b"}  # fmt: skip
@@ -60,14 +61,15 @@ class Work(NamedTuple):
     asked: int  # episodes
     tuning: int  # episodes
     updates: float  # of the hybrid, of the usual
-    network: int  # updates of a network
+    network: int  # updates of a network; half as many where it is tuned
+    candidates: int  # ways to build one that are tried
 
 
 def work_of(options: Discrete) -> Work:
     """The study's, or a first look's."""
     if options.quick:
-        return Work(min(options.seeds, 2), 24, 12, 6, 0.1, 400)
-    return Work(options.seeds, 60, 60, 24, 0.3, 4000)
+        return Work(min(options.seeds, 2), 20, 12, 6, 0.1, 600, 2)
+    return Work(options.seeds, 60, 60, 20, 0.2, 4000, 5)
 
 
 class Asked(NamedTuple):
@@ -115,14 +117,11 @@ class Bench:
 
     def _tune(self, soft: bool) -> dict[str, Any]:
         asked, tried = self._asked("tuning", self.work.tuning, TEST_SEED + 2), list[dict[str, Any]]()
-        for stride in STRIDES:
-            for noise in NOISES:
-                self.watch(f"tuning {'continuous' if soft else 'Bernoulli'} {1000 * stride:g} ms, noise {noise:g}")
-                rival = self._network(0, self.work.network // 2, {"soft": soft, "members": 1}, stride, noise)
-                found = self._judged({HYBRID: rival}, asked)[HYBRID]
-                tried.append(
-                    {"stride": stride, "noise": noise, "any": found["any"], "error": np.median(found["error"])}
-                )
+        for stride, noise in CANDIDATES[: self.work.candidates]:
+            self.watch(f"tuning {'continuous' if soft else 'Bernoulli'} {1000 * stride:g} ms, noise {noise:g}")
+            rival = self._network(0, self.work.network // 2, {"soft": soft, "members": 1}, stride, noise)
+            found = self._judged({HYBRID: rival}, asked)[HYBRID]
+            tried.append({"stride": stride, "noise": noise, "any": found["any"], "error": np.median(found["error"])})
         least = min(one["error"] for one in tried)
         near = [one for one in tried if one["error"] <= 1.25 * least]
         return {"tried": tried, "best": min(near, key=lambda one: (one["any"], one["error"]))}

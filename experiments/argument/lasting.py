@@ -55,9 +55,12 @@ class Candidate(NamedTuple):
 
 
 CANDIDATES = (
-    *(Candidate(stride, noise) for stride in (0.02, 0.05, 0.1) for noise in (0.0, 0.3)),
-    Candidate(0.05, 0.1),
-    Candidate(0.05, 0.3, (256, 256)),
+    Candidate(0.02),
+    Candidate(0.05),
+    Candidate(0.1),
+    Candidate(0.05, 0.3),
+    Candidate(0.1, 0.3),
+    Candidate(0.05, 0.0, (256, 256)),
 )
 FEW = (Candidate(0.02), Candidate(0.05), Candidate(0.05, 0.3))
 

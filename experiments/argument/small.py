@@ -72,9 +72,9 @@ def work_of(options: Small) -> Work:
     """The study's, or a first look's."""
     if options.quick:
         few = (Amount(3, 1.2), Amount(6, 4.0))
-        return Work(min(options.seeds, 2), (22, 90), 90, few, 200, 400, 3, (0.02,), (2e-3,))
-    amounts = (Amount(3, 1.2), Amount(3, 4.0), Amount(9, 4.0), Amount(24, 4.0))
-    return Work(options.seeds, (22, 90, 300, 980), 90, amounts, 1500, 3000, 10, (0.01, 0.02, 0.05), (7e-4, 2e-3))
+        return Work(min(options.seeds, 2), (22, 90), 90, few, 200, 800, 3, (0.02,), (2e-3,))
+    amounts = (Amount(3, 1.2), Amount(6, 4.0), Amount(24, 4.0))
+    return Work(options.seeds, (22, 90, 300, 980), 90, amounts, 800, 4000, 10, (0.01, 0.02, 0.05), (7e-4, 2e-3))
 
 
 def scene_of() -> physics.Scene:

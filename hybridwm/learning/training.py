@@ -67,6 +67,12 @@ def take(cut: Windows, index: np.ndarray) -> Windows:
     return Windows(*(x[..., index] for x in cut))
 
 
+def rounded(count: int) -> int:
+    """So many of `count` windows that there are few different numbers, and a program is compiled once for many data sets."""
+    step = max(1, 2 ** (count.bit_length() - 4))
+    return count // step * step
+
+
 def predicted(model: Any, params: Any, given: Batch, *, grouped: bool = False) -> tuple[Array, Array]:
     """(qpos, qvel) after each row, [H, nq, W] and [H, nv, W], of any model with a WorldModel's init and rollout.
 
@@ -269,7 +275,8 @@ def _prepared(
     """The windows of a stage, which of them each member sees, and σ."""
     length = max(stage.horizon, 1)
     cut = unbroken(windows(training, length, stride=max(1, length // 4), past=past))
-    keep = np.sort(np.asarray(jax.random.permutation(key, len(cut.start)))[:most])
+    count = min(most, rounded(len(cut.start)))
+    keep = np.sort(np.asarray(jax.random.permutation(key, len(cut.start)))[:count])
     cut = take(cut, keep)
     owned = ownership(key, model.options.members, np.asarray(cut.episode))
     data = jax.tree.map(jnp.asarray, batch_of(cut, training.substeps))
