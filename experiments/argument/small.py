@@ -8,7 +8,7 @@
     joules      seconds × watts of one busy core, 10 W if not told otherwise: an estimate, the same for both
 
 The network alone has the stride, noise and learning rate that do best on validation with the first seed. The hybrid is trained with
-its usual options, without trust: it is asked inside only. Each seed draws its own training data; test episodes are common.
+its usual options but few updates, without trust: it is asked inside only. Each seed draws its own training data; test episodes are common.
 Intervals over seeds (t).
 """
 
@@ -44,6 +44,7 @@ from hybridwm.world.model import ModelOptions, WorldParams, world_model
 
 STEP_S, ROW_S, MEMORY_S = 0.001, 0.002, 0.3
 """s: of the hybrid's engine, of the logs, of the commands that a motor's lag is worked out from."""
+STRIDES = (0.01, 0.02, 0.05)
 TINT = {NETWORK: COLOURS[4], HYBRID: COLOURS[2], IDENTIFIED: COLOURS[1]}
 
 
@@ -62,7 +63,7 @@ class Work(NamedTuple):
     middle: int  # the width at which data is varied
     amounts: tuple[Amount, ...]  # the last is all of it
     updates: int  # of the hybrid
-    network: int  # of the network alone
+    network: tuple[int, ...]  # of the network alone, by width: about the hybrid's CPU seconds
     test: int  # episodes
     strides: tuple[float, ...]
     rates: tuple[float, ...]
@@ -72,9 +73,9 @@ def work_of(options: Small) -> Work:
     """The study's, or a first look's."""
     if options.quick:
         few = (Amount(3, 1.2), Amount(6, 4.0))
-        return Work(min(options.seeds, 2), (22, 90), 90, few, 200, 800, 3, (0.02,), (2e-3,))
+        return Work(min(options.seeds, 2), (22, 90), 90, few, 100, (800, 800), 3, (0.05,), (2e-3,))
     amounts = (Amount(3, 1.2), Amount(6, 4.0), Amount(24, 4.0))
-    return Work(options.seeds, (22, 90, 300, 980), 90, amounts, 800, 4000, 10, (0.01, 0.02, 0.05), (7e-4, 2e-3))
+    return Work(options.seeds, (22, 90, 300, 980), 90, amounts, 400, (3000, 3000, 2000, 800), 10, STRIDES, (7e-4, 2e-3))
 
 
 def scene_of() -> physics.Scene:
@@ -185,9 +186,10 @@ class Bench:
         return {"tried": tried, "best": {str(one["width"]): one for one in each}}
 
     def _network(self, seed: int, amount: Amount, one: dict[str, Any]) -> Any:
+        updates = dict(zip(self.work.widths, self.work.network, strict=True))[one["width"]]
         options = RivalOptions(
             strides=(one["stride"],), noise=one["noise"], hidden=(one["width"],) * 2, members=1, seed=seed,
-            updates=self.work.network, look=max(1, self.work.network // 8), learning_rate=one["rate"],
+            updates=updates, look=max(1, updates // 8), learning_rate=one["rate"],
         )  # fmt: skip
         return fit_rival(of(self.data(seed), amount), options)
 
