@@ -8,8 +8,8 @@
     joules      seconds × watts of one busy core, 10 W if not told otherwise: an estimate, the same for both
 
 The network alone has the stride, noise and learning rate that do best on validation with the first seed. The hybrid is trained with
-its usual options but few updates, without trust: it is asked inside only. Each seed draws its own training data; test episodes are common.
-Intervals over seeds (t).
+its usual options but few updates, without trust: it is asked inside only. Each seed draws its own training data; test episodes are
+common. Intervals over seeds (t).
 """
 
 from collections.abc import Callable
@@ -315,6 +315,8 @@ def _tuned(tuning: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def draw(fits: list[dict[str, Any]], path: Path) -> None:
     """Error against parameters, against data, and against what each fit cost."""
+    from matplotlib.ticker import NullFormatter
+
     figure, axes = canvas(3)
     most = max(one["transitions"] for one in fits)
     middle = {m: sorted(_of(fits, m), key=lambda one: one["transitions"])[0]["parameters"] for m in TINT}
@@ -334,6 +336,8 @@ def draw(fits: list[dict[str, Any]], path: Path) -> None:
     watts = fits[0]["joules"][0] / fits[0]["cpu_s"][0]
     top = axes[2].secondary_xaxis("top", functions=(lambda s: s * watts, lambda j: j / watts))
     top.set_xlabel(f"joules, at {watts:g} W to a busy core (estimated)")
+    for axis in (*(axis.xaxis for axis in axes), top.xaxis):
+        axis.set_minor_formatter(NullFormatter())
     axes[0].legend()
     figure.savefig(path)
 
