@@ -16,6 +16,7 @@ import numpy as np
 
 import planners as pl
 from experiments.glass import tasks
+from experiments.glass.leading import moving
 from experiments.glass.models import EVERY, MEMORY_S, luck
 from experiments.glass.reality import LEAD_S, reality
 from experiments.glass.tasks import Wish
@@ -66,7 +67,7 @@ def pilot(world: WorldModel, network: Any = None) -> Pilot:
     else:
         model, init = as_model(world.engine.scene, world.step, every=EVERY, events=names), world.init
     planner = pl.mppi(
-        tasks.problem(model), samples=SAMPLES, iterations=ITERATIONS, std=0.15, temperature=0.05, finest=0.05
+        tasks.problem(model), samples=SAMPLES, iterations=ITERATIONS, std=0.4, temperature=0.05, finest=0.1
     )
 
     def begin(params: Any, qpos: Any, qvel: Any, past: Any) -> Any:
@@ -77,7 +78,7 @@ def pilot(world: WorldModel, network: Any = None) -> Pilot:
 
     def plan(params: Any, goal: Any, key: Any, state: Any, carry: Any) -> Any:
         one = lambda g, k, s, c: planner.plan(pl.PlanParams(params, g), k, s, c)  # noqa: E731
-        return jax.vmap(one)(goal, jax.random.split(key, len(state.qpos)), state, carry)
+        return jax.vmap(one)(goal, jax.random.split(key, len(state.command)), state, carry)
 
     advance = jax.vmap(planner.advance, in_axes=(0, 0, None))
     return Pilot(jax.jit(begin), jax.jit(plan), jax.jit(advance), planner.init, not network)
@@ -93,26 +94,25 @@ def drive(pilot: Pilot, params: Any, wishes: Sequence[Wish], *, seed: int) -> li
     qpos, qvel = (np.stack([getattr(w.start, part) for w in wishes]).astype(np.float32) for part in ("qpos", "qvel"))
     hold = qpos[:, 6:] + LEAD_S * qvel[:, 6:]
     state = pilot.begin(params, qpos, qvel, np.repeat(hold[:, None], round(MEMORY_S / 0.01), 1))
-    carry, apart = _warm(pilot, hold), getattr(state, "apart", None)
-    used, lagged, told, spent = np.repeat(hold[:, None], REPLAN + LATE, 1), hold.copy(), list[Any](), 0.0
+    state = moving(state, hold, dt * qvel[:, 6:], LATE)
+    carry, apart = _warm(pilot, qvel[:, 6:]), getattr(state.world, "apart", None)
+    lagged, told, spent = hold.copy(), list[Any](), 0.0
     for number in range(-(-total // REPLAN)):
         begun = time.perf_counter()
-        state = state._replace(time=jnp.full(count, number * REPLAN * dt, jnp.float32))
-        goal = goal._replace(used=state.events.used[:, 0])
-        plan, carry = pilot.plan(params, goal, jax.random.key(1000 * seed + number), state, carry)
-        ctrls, foretold, chance = (np.asarray(x) for x in (plan.ctrls, plan.states.qpos, plan.event_probability[:, 0]))
+        world = state.world._replace(time=jnp.full(count, number * REPLAN * dt, jnp.float32))
+        goal = goal._replace(used=world.events.used[:, 0])
+        plan, carry = pilot.plan(params, goal, jax.random.key(1000 * seed + number), state._replace(world=world), carry)
+        foretold, chance = (np.asarray(x) for x in (plan.states.world.qpos, plan.event_probability[:, 0]))
+        ctrls = np.concatenate([state.waiting, plan.states.command], 1)[:, : foretold.shape[1]]
         spent += time.perf_counter() - begun
         told.append((foretold.astype(np.float32), chance, ctrls))
-        late = LATE if number else 0
-        steps = np.concatenate([used[:, REPLAN : REPLAN + late], ctrls[:, late:REPLAN]], 1)
-        used = ctrls
-        for walk, mine in zip(walks, steps, strict=True):
+        for walk, mine in zip(walks, ctrls[:, :REPLAN], strict=True):
             walk.go(mine)
         if pilot.lagging:
-            lagged = _follow(params.lag_s, lagged, steps)
+            lagged = _follow(params.lag_s, lagged, ctrls[:, :REPLAN])
         here = jax.tree.map(lambda leaf: leaf[:, REPLAN - 1], plan.states)
-        state = _seen(here, apart, walks, lagged if pilot.lagging else None)
-        carry = pilot.advance(carry, steps[:, -1], REPLAN)
+        state = here._replace(world=_seen(here.world, apart, walks, lagged if pilot.lagging else None))
+        carry = pilot.advance(carry, plan.ctrls[:, REPLAN - 1], REPLAN)
     found = [np.stack(column, 1) for column in zip(*told, strict=True)]
     ended = [walk.end() for walk in walks]
     return [
@@ -159,12 +159,10 @@ class _Walk:
         return self.world.reference.intact
 
 
-def _warm(pilot: Pilot, hold: np.ndarray) -> Any:
-    """A planner's memory that holds the fork where it is."""
-    one = pilot.fresh()
-    many = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], len(hold), 0), one)
-    knots = jnp.repeat(jnp.asarray(hold, one.knots.dtype)[:, None], one.knots.shape[0], 1)
-    return many._replace(knots=knots, ctrl=jnp.asarray(hold, one.ctrl.dtype))
+def _warm(pilot: Pilot, speed: np.ndarray) -> Any:
+    """A planner's memory that lets the fork go on as fast as it goes, speed [B, nu]."""
+    many = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], len(speed), 0), pilot.fresh())
+    return many._replace(knots=many.knots + jnp.asarray(speed)[:, None])
 
 
 def _follow(lag_s: Any, lagged: np.ndarray, ctrls: np.ndarray) -> np.ndarray:

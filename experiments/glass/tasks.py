@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import planners as pl
+from experiments.glass.leading import led
 from experiments.glass.models import EVERY
 from experiments.glass.reality import HOME_X, Start, standing
 from physics import Episode
@@ -25,6 +26,8 @@ from physics import Episode
 TASKS = ("carry", "snap", "rescue")
 HORIZON, KNOTS = 40, 7
 NEVER = 1e6
+RATE = np.array([1.5, 0.6])
+"""m/s, how fast the commands may move."""
 LOW, HIGH = 0.0, 0.088
 EDGE = -HOME_X - 0.045
 """Joint x beyond which the feet would leave the table."""
@@ -75,9 +78,10 @@ def wish(task: str, rng: np.random.Generator, *, force: float = NEVER) -> Wish:
 
 def running(goal: Goal, state: Any, ctrl: jax.Array) -> jax.Array:
     """l."""
-    q, time = state.qpos, state.time
+    world = state.world
+    q, time = world.qpos, world.time
     height = jnp.where(time > goal.lift_at, HIGH, LOW)
-    gone = chance(goal, state)
+    gone = chance(goal, world)
     wrong = jnp.where(time > goal.break_at, 1 - gone, gone)
     calm = jnp.abs(time - goal.break_at) < 0.02
     return (
@@ -86,14 +90,15 @@ def running(goal: Goal, state: Any, ctrl: jax.Array) -> jax.Array:
         + goal.height * jnp.square((q[7] - height) / 0.03)
         + jnp.where(calm, 0.0, goal.whole * wrong)
         + 100 * (jnp.maximum(q[0] - EDGE, 0) / 0.02 + jnp.maximum(-q[1] - 0.005, 0) / 0.02)
-        + 5 * jnp.square(jnp.maximum(jnp.abs(KP * (ctrl[0] - q[6]) - KV * state.qvel[6]) - goal.force, 0) / 0.5)
+        + 5 * jnp.square(jnp.maximum(jnp.abs(KP * (state.waiting[0, 0] - q[6]) - KV * world.qvel[6]) - goal.force, 0) / 0.5)
     )
 
 
 def terminal(goal: Goal, state: Any) -> jax.Array:
     """l_H: near the mark, and slow."""
-    near = jnp.square((state.qpos[0] - goal.mark) / 0.05)
-    return goal.place * (5 * near + 5 * jnp.square(state.qvel[0] / 0.1)) + 20 * jnp.square(state.qpos[2] / 0.1)
+    q, v = state.world.qpos, state.world.qvel
+    near = jnp.square((q[0] - goal.mark) / 0.05)
+    return goal.place * (5 * near + 5 * jnp.square(v[0] / 0.1)) + 20 * jnp.square(q[2] / 0.1)
 
 
 def chance(goal: Goal, state: Any) -> jax.Array:
@@ -105,7 +110,7 @@ def chance(goal: Goal, state: Any) -> jax.Array:
 def problem(model: pl.Model) -> pl.Problem:
     """The planning problem of one model."""
     assert abs(model.dt - 0.01 * EVERY) < 1e-9
-    return pl.Problem(model, pl.Cost(running, terminal), pl.cubic(HORIZON, KNOTS), rate=np.array([0.7, 0.5]))
+    return pl.Problem(led(model, RATE), pl.Cost(running, terminal), pl.cubic(HORIZON, KNOTS))
 
 
 class Outcome(NamedTuple):
