@@ -90,7 +90,8 @@ def running(goal: Goal, state: Any, ctrl: jax.Array) -> jax.Array:
         + goal.height * jnp.square((q[7] - height) / 0.03)
         + jnp.where(calm, 0.0, goal.whole * wrong)
         + 100 * (jnp.maximum(q[0] - EDGE, 0) / 0.02 + jnp.maximum(-q[1] - 0.005, 0) / 0.02)
-        + 5 * jnp.square(jnp.maximum(jnp.abs(KP * (state.waiting[0, 0] - q[6]) - KV * world.qvel[6]) - goal.force, 0) / 0.5)
+        + 5
+        * jnp.square(jnp.maximum(jnp.abs(KP * (state.waiting[0, 0] - q[6]) - KV * world.qvel[6]) - goal.force, 0) / 0.5)
     )
 
 
