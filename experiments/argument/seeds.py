@@ -27,12 +27,16 @@ def spread(values: Sequence[float] | np.ndarray) -> tuple[float, Interval]:
 def over_seeds(name: str, statement: str, values: Any, target: float, better: str = "lower") -> Claim:
     """A claim about the mean over seeds."""
     mean, interval = spread(values)
+    if not np.isfinite(mean):
+        return Claim(id=name, statement=statement, value=None, target=target, better=better)
     return Claim(id=name, statement=statement, value=mean, interval=interval, target=target, better=better)
 
 
 def upper(name: str, statement: str, values: Any, target: float) -> Claim:
     """A claim that must hold for the upper end of the interval over seeds: that end is its value."""
-    _, interval = spread(values)
+    mean, interval = spread(values)
+    if not np.isfinite(mean):
+        return Claim(id=name, statement=statement, value=None, target=target, better="lower")
     return Claim(id=name, statement=statement, value=interval[1], interval=interval, target=target, better="lower")
 
 

@@ -167,9 +167,9 @@ def errors(qpos: np.ndarray, given: Asked) -> np.ndarray:
 
 
 def training(scene: physics.Scene, seed: int, episodes: int, seconds: float) -> tuple[Dataset, Dataset]:
-    """(with nominal masses, as many with varied ones), one to three pucks."""
+    """(with nominal masses, half as many with varied ones), one to three pucks."""
     steps, out = round(seconds / STEP_S), []
-    for varied in (False, True):
+    for varied, count in ((False, episodes), (True, episodes // 2)):
         rng = np.random.default_rng([seed, varied])
-        out.append(recorded(scene, [drawn(rng, steps, 1 + n % 3, varied=varied) for n in range(episodes)]))
+        out.append(recorded(scene, [drawn(rng, steps, 1 + n % 3, varied=varied) for n in range(count)]))
     return out[0], out[1]

@@ -17,14 +17,14 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def canvas(columns: int) -> tuple[Any, Any]:
-    """(figure, axes side by side) in our style."""
+def canvas(columns: int, *, width: float = 4.2) -> tuple[Any, Any]:
+    """(figure, axes side by side) in our style, so many inches wide each."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
-        figure = Figure(figsize=(4.2 * columns, 3.4), dpi=150, layout="constrained")
+        figure = Figure(figsize=(width * columns, 3.4), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
         return figure, figure.subplots(1, columns, squeeze=False)[0]
 

@@ -1,0 +1,63 @@
+"""The options of shift, causes and generations. Free of JAX, so that help and mistakes in options are answered at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from hybridwm.study import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned(Study):
+    """What the three studies ask that fit models anew for each seed."""
+
+    seeds: int = 5
+    """Number of random seeds: training data and networks are drawn anew for each; at most 2 with --quick."""
+    seed: int = 0
+    """The first seed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seed < 0:
+            raise ValueError(f"--seed is {self.seed}; it must be at least 0")
+
+    @property
+    def each(self) -> range:
+        """The seeds."""
+        return range(self.seed, self.seed + (min(self.seeds, 2) if self.quick else self.seeds))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shift(Learned):
+    """Does it collapse outside its training data? Error against the distance from them, 0.3 % to ten times their size."""
+
+    function: ClassVar[str] = "experiments.argument.shift:run"
+
+    out: Path = Path("runs/shift")
+    """Folder for results.json, figure, table and finished parts."""
+    windows: int = 16
+    """Test windows at each distance; at most 8 with --quick."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Causes(Learned):
+    """What would have happened: heavier, absent, pushed earlier, in scenes and counts never seen."""
+
+    function: ClassVar[str] = "experiments.argument.causes:run"
+
+    out: Path = Path("runs/causes")
+    """Folder for results.json, figure, table and finished parts."""
+    scenes: int = 60
+    """Test scenes, each in four worlds; at most 12 with --quick."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generations(Learned):
+    """Models trained on models' output: what is left of gravity by the fifth generation?"""
+
+    function: ClassVar[str] = "experiments.argument.generations:run"
+
+    out: Path = Path("runs/generations")
+    """Folder for results.json, figure, table and finished parts."""
+    generations: int = 5
+    """Generations, each fitted to rollouts of the one before."""
