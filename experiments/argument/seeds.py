@@ -4,6 +4,7 @@ interval    mean ± t₀.₉₇₅(n − 1) s / √n over the seeds; what is not
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,22 +26,28 @@ def spread(values: Sequence[float] | np.ndarray) -> tuple[float, Interval]:
 
 
 def over_seeds(name: str, statement: str, values: Any, target: float, better: str = "lower") -> Claim:
-    """A claim about the mean over seeds."""
+    """A claim about the mean over seeds; of one seed there is no interval."""
     mean, interval = spread(values)
-    if not np.isfinite(mean):
-        return Claim(id=name, statement=statement, value=None, target=target, better=better)
-    return Claim(id=name, statement=statement, value=mean, interval=interval, target=target, better=better)
+    known = bool(np.isfinite(mean))
+    return Claim(
+        id=name,
+        statement=statement,
+        value=mean if known else None,
+        interval=interval if known and len(values) > 1 else None,
+        target=target,
+        better=better,
+    )
 
 
 def upper(name: str, statement: str, values: Any, target: float) -> Claim:
     """A claim that must hold for the upper end of the interval over seeds: that end is its value."""
-    mean, interval = spread(values)
-    if not np.isfinite(mean):
-        return Claim(id=name, statement=statement, value=None, target=target, better="lower")
-    return Claim(id=name, statement=statement, value=interval[1], interval=interval, target=target, better="lower")
+    made = over_seeds(name, statement, values, target)
+    return made if made.interval is None else replace(made, value=made.interval[1])
 
 
 def told(values: Any) -> str:
     """`0.31 [0.28, 0.35]` for a table."""
     mean, (low, high) = spread(values)
-    return f"{mean:.3g} [{low:.3g}, {high:.3g}]" if np.isfinite(mean) else "not finite"
+    if not np.isfinite(mean):
+        return "not finite"
+    return f"{mean:.3g} [{low:.3g}, {high:.3g}]" if len(values) > 1 else f"{mean:.3g}"
