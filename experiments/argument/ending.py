@@ -35,6 +35,14 @@ def publish(
     """Write results.json and table.md into `options.out` and print the claims; the figure is STUDY.png there."""
     from rich.console import Console
 
-    written = results.write(options.out, study=study, config=options, numbers=numbers, claims=found, seeds=options.each)
+    written = results.write(
+        options.out,
+        study=study,
+        config=options,
+        numbers=numbers,
+        claims=found,
+        seeds=options.each,
+        figure=f"{study}.png",
+    )
     claims.publish(written, options.out / "table.md", sections(tables), Console())
     print(f"results, table and figure: {options.out}")
