@@ -26,7 +26,7 @@ from experiments.argument.options import Small
 from experiments.argument.seeds import over_seeds, spread, told
 from experiments.keeping import kept, place
 from experiments.measured.reporting import sections
-from experiments.worlds.episodes import TEST_SEED, recorded
+from experiments.worlds.episodes import TEST_SEED, model_scene, recorded
 from experiments.worlds.realities import PENDULUM
 from hybridwm import claims, results
 from hybridwm.judging.figures import COLOURS, canvas
@@ -76,13 +76,6 @@ def work_of(options: Small) -> Work:
         return Work(min(options.seeds, 2), (22, 90), 90, few, 100, (800, 800), 3, (0.05,), (2e-3,))
     amounts = (Amount(3, 1.2), Amount(6, 4.0), Amount(24, 4.0))
     return Work(options.seeds, (22, 90, 300, 980), 90, amounts, 400, (3000, 3000, 2000, 800), 10, STRIDES, (7e-4, 2e-3))
-
-
-def scene_of() -> physics.Scene:
-    """The pendulum in the steps of the hybrid's engine."""
-    text = (Path(physics.__file__).parent / "scenes" / f"{PENDULUM.scene}.xml").read_text(encoding="utf-8")
-    step = float(physics.load_scene(PENDULUM.scene).model.opt.timestep)
-    return physics.load_scene(text.replace(f'timestep="{step:g}"', f'timestep="{STEP_S:g}"'))
 
 
 def of(dataset: Dataset, amount: Amount) -> Dataset:
@@ -136,7 +129,12 @@ class Bench:
     """The parts of the study, each kept where it has been found."""
 
     def __init__(self, options: Small, watch: Callable[[str], None]) -> None:
-        self.work, self.folder, self.watch, self.scene = work_of(options), place(options), watch, scene_of()
+        self.work, self.folder, self.watch, self.scene = (
+            work_of(options),
+            place(options),
+            watch,
+            model_scene(PENDULUM, step=STEP_S),
+        )
 
     def _recorded(self, name: str, episodes: int, seconds: float, seed: int) -> Dataset:
         found = recorded(PENDULUM, self.folder / "data" / name, episodes=episodes, seed=seed, seconds=seconds)
