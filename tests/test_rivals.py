@@ -7,11 +7,11 @@ import pytest
 
 import physics
 from hybridwm.judging.evaluation import Subject, errors, mended, predict
-from hybridwm.learning.rivals import RivalOptions, fit_rival
+from hybridwm.learning.rivals import RivalOptions, fit_rival, transitions
 from hybridwm.logs import tangent
 from hybridwm.logs.recordings import Dataset, Recording, windows
 from hybridwm.world.residual import into_world
-from hybridwm.world.rival import into_body, plan_model
+from hybridwm.world.rival import into_body, plan_model, rival
 
 XML = """<mujoco model="weight">
   <option timestep="0.01"/>
@@ -94,3 +94,31 @@ def test_frames_there_and_back(fitted, scene):
     seen, at = fitted.model.features, jnp.asarray(qpos)
     back = into_body(seen, at, into_world(seen, at, jnp.asarray(force)))
     np.testing.assert_allclose(back, force, atol=1e-5)
+
+
+def test_soft_bonds_go_by_degrees_and_hard_ones_do_not(scene, fitted):
+    options = RivalOptions(
+        strides=(0.02,), hidden=(16,), members=2, past=1, updates=150, batch=64, look=150, validate_s=0.3, soft=True
+    )
+    soft = fit_rival(logs(scene), options)
+    cut = windows(logs(scene, episodes=4), 40, past=2)
+    found = {
+        name: predict(Subject(one.model, one.params), cut, project=False)
+        for name, one in (("soft", soft), ("hard", fitted))
+    }
+    assert set(np.unique(found["hard"].intact)) <= {0.0, 1.0}
+    assert np.all((found["soft"].intact >= 0) & (found["soft"].intact <= 1))
+    assert np.any((found["soft"].intact > 0.02) & (found["soft"].intact < 0.98))
+    assert np.all((found["soft"].chance >= 0) & (found["soft"].chance <= 1))
+
+
+def test_noise_moves_the_starts_and_leaves_the_goals(scene):
+    data = logs(scene)
+    model = rival(physics.brax_engine(scene), every=2, past=1, hidden=(4,), members=1)
+    calm, shaken = (transitions(model, data, 2, 10_000, noise=noise) for noise in (0.0, 0.3))
+    moved = np.asarray(shaken.target - calm.target, float)
+    spread = np.asarray(calm.target, float).std(1)
+    assert moved[0].std() == pytest.approx(0.3 * spread[0], rel=0.15), "the hinge"
+    end = [np.asarray(one.raw[0] * 0 + one.target[0], float) for one in (calm, shaken)]
+    begin = [np.arctan2(*(np.asarray(one.raw[i], float) for i in (0, 1))) for one in (calm, shaken)]
+    assert np.allclose(begin[0] + end[0], begin[1] + end[1], atol=1e-4), "it ends where it ended"
