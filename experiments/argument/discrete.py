@@ -74,7 +74,7 @@ def work_of(options: Discrete) -> Work:
     """The study's, or a first look's."""
     if options.quick:
         return Work(min(options.seeds, 2), 20, 12, 6, 0.1, 600, 2)
-    return Work(options.seeds, 60, 60, 20, 0.2, 4000, 5)
+    return Work(options.seeds, 40, 40, 16, 0.1, 2500, 5)
 
 
 class Asked(NamedTuple):

@@ -75,7 +75,7 @@ def work_of(options: Small) -> Work:
         few = (Amount(3, 1.2), Amount(6, 4.0))
         return Work(min(options.seeds, 2), (22, 90), 90, few, 100, (800, 800), 3, (0.05,), (2e-3,))
     amounts = (Amount(3, 1.2), Amount(6, 4.0), Amount(24, 4.0))
-    return Work(options.seeds, (22, 90, 300, 980), 90, amounts, 400, (3000, 3000, 2000, 800), 10, STRIDES, (7e-4, 2e-3))
+    return Work(options.seeds, (22, 90, 300, 980), 90, amounts, 300, (2500, 2500, 1500, 500), 8, STRIDES, (7e-4, 2e-3))
 
 
 def of(dataset: Dataset, amount: Amount) -> Dataset:
@@ -158,7 +158,7 @@ class Bench:
     def _options(self, width: int, seed: int) -> FitOptions:
         stage = Stage(horizon=0, updates=self.work.updates, batch=256, look=max(1, self.work.updates // 4))
         return FitOptions(
-            model=ModelOptions(hidden=(width, width), members=1), stages=(stage,), exact=True, identify_most=128,
+            model=ModelOptions(hidden=(width, width), members=1), stages=(stage,), exact=True, identify_most=64,
             memory_s=MEMORY_S, seed=seed,
         )  # fmt: skip
 
@@ -176,7 +176,7 @@ class Bench:
 
         self.watch("tuning the network alone")
         middle = [{"width": self.work.middle, "stride": stride, "noise": noise, "rate": self.work.rates[-1]}
-                  for stride in self.work.strides for noise in (0.0, 0.1)]  # fmt: skip
+                  for stride in self.work.strides for noise in (0.0, 0.1)[: len(self.work.rates)]]  # fmt: skip
         first = best(middle)
         each = [
             best([first | {"width": width, "rate": rate} for rate in self.work.rates]) for width in self.work.widths
