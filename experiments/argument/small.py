@@ -44,7 +44,7 @@ from hybridwm.world.model import ModelOptions, WorldParams, world_model
 
 STEP_S, ROW_S, MEMORY_S = 0.001, 0.002, 0.3
 """s: of the hybrid's engine, of the logs, of the commands that a motor's lag is worked out from."""
-STRIDES = (0.01, 0.02, 0.05)
+STRIDES, RATES = (0.01, 0.02, 0.05), (2e-3, 6e-3)
 TINT = {NETWORK: COLOURS[4], HYBRID: COLOURS[2], IDENTIFIED: COLOURS[1]}
 
 
@@ -73,9 +73,9 @@ def work_of(options: Small) -> Work:
     """The study's, or a first look's."""
     if options.quick:
         few = (Amount(3, 1.2), Amount(6, 4.0))
-        return Work(min(options.seeds, 2), (22, 90), 90, few, 100, (800, 800), 3, (0.05,), (2e-3,))
+        return Work(min(options.seeds, 2), (22, 90), 90, few, 100, (2000, 2000), 3, STRIDES[1:2], RATES[:1])
     amounts = (Amount(3, 1.2), Amount(6, 4.0), Amount(24, 4.0))
-    return Work(options.seeds, (22, 90, 300, 980), 90, amounts, 300, (2500, 2500, 1500, 500), 8, STRIDES, (7e-4, 2e-3))
+    return Work(options.seeds, (22, 90, 300, 980), 90, amounts, 300, (8000, 8000, 3000, 900), 8, STRIDES, RATES)
 
 
 def of(dataset: Dataset, amount: Amount) -> Dataset:
@@ -170,7 +170,7 @@ class Bench:
         tried = list[dict[str, Any]]()
 
         def best(choices: Any) -> dict[str, Any]:
-            found = [one | {"error": self._network(0, self.work.amounts[-1], one).error} for one in choices]
+            found = [one | {"error": self._network(0, self.work.amounts[-1], one, 0.5).error} for one in choices]
             tried.extend(found)
             return min(found, key=lambda one: one["error"])
 
@@ -183,8 +183,9 @@ class Bench:
         ]
         return {"tried": tried, "best": {str(one["width"]): one for one in each}}
 
-    def _network(self, seed: int, amount: Amount, one: dict[str, Any]) -> Any:
-        updates = dict(zip(self.work.widths, self.work.network, strict=True))[one["width"]]
+    def _network(self, seed: int, amount: Amount, one: dict[str, Any], share: float = 1.0) -> Any:
+        """Trained for this share of the updates."""
+        updates = round(share * dict(zip(self.work.widths, self.work.network, strict=True))[one["width"]])
         options = RivalOptions(
             strides=(one["stride"],), noise=one["noise"], hidden=(one["width"],) * 2, members=1, seed=seed,
             updates=updates, look=max(1, updates // 8), learning_rate=one["rate"],
@@ -199,12 +200,14 @@ class Bench:
         found = list[dict[str, Any]]()
         for amount in self.work.amounts:
             widths = [w for w, a in points if a == amount]
-            path = self.folder / f"seed-{seed}-{amount.episodes}x{amount.seconds:g}.json"
-            found += kept(path, partial(self._measure, seed, amount, widths))
+            for name, work in (("hybrid", self._hybrids), ("network", self._networks)):
+                path = self.folder / f"{name}-{seed}-{amount.episodes}x{amount.seconds:g}.json"
+                found += kept(path, partial(work, seed, amount, widths))
         return found
 
-    def _measure(self, seed: int, amount: Amount, widths: list[int]) -> list[dict[str, Any]]:
-        data, best = of(self.data(seed), amount), self.tuned()["best"]
+    def _hybrids(self, seed: int, amount: Amount, widths: list[int]) -> list[dict[str, Any]]:
+        """The physics, and a hybrid of each width on top of it."""
+        data = of(self.data(seed), amount)
         self.watch(f"seed {seed}, {data.steps} transitions: physics")
         known = identify(data, self._options(widths[0], seed))
         plain = world_model(physics.brax_engine(data.scene), ModelOptions())
@@ -216,6 +219,12 @@ class Bench:
             seconds, residual = known.seconds + process_time() - begun, params.residual
             assert residual is not None
             out.append(self._told(HYBRID, count(residual.weights), data, seconds, self.error(model, params)))
+        return out
+
+    def _networks(self, seed: int, amount: Amount, widths: list[int]) -> list[dict[str, Any]]:
+        """The network alone of each width."""
+        best, out, data = self.tuned()["best"], list[dict[str, Any]](), of(self.data(seed), amount)
+        for width in widths:
             self.watch(f"seed {seed}, {data.steps} transitions, width {width}: network alone")
             begun = process_time()
             found = self._network(seed, amount, best[str(width)])
@@ -263,7 +272,7 @@ def _of(fits: list[dict[str, Any]], model: str) -> list[dict[str, Any]]:
 
 def claimed(fits: list[dict[str, Any]]) -> list[Claim]:
     """What is won at every size, and how little of each thing does what the best network does."""
-    mine, theirs = _of(fits, HYBRID), _of(fits, NETWORK)
+    mine, theirs = _of(fits, HYBRID), _of(fits, NETWORK)  # in the same order
     mean = lambda one, key="error_m": float(np.mean(one[key]))  # noqa: E731
     array = lambda one, key="error_m": np.array(one[key], float)  # noqa: E731
     best = min(theirs, key=mean)
