@@ -48,7 +48,7 @@ def options_of(world: World, size: Size, seed: int) -> FitOptions:
     """How each world's model is fitted."""
     many = lambda n: max(20, round(n * size.updates))  # noqa: E731
     stages = (Stage(horizon=0, updates=many(12_000), batch=512, look=many(2000)),)
-    common: dict[str, Any] = {"exact": True, "identify_most": 256, "memory_s": MEMORY_S, "seed": seed}
+    common: dict[str, Any] = {"exact": True, "identify_s": 0.05, "identify_most": 512, "memory_s": MEMORY_S, "seed": seed}
     if world.name == "box":
         model = ModelOptions(place=world.place, corrections=("friction",))
         return FitOptions(model=model, stages=stages, lag=False, **common)
