@@ -31,6 +31,7 @@ from hybridwm.world.model import ModelOptions, WorldParams
 
 WIDTH = 128
 MEMORY_S = 0.3
+LEAD_S = 0.1  # of log before a question about bonds, along which their memory of loads warms up
 CURVE = 50  # points of error against horizon
 NEAR = 0.05  # a load this near to the strength, relative, is one that may go either way
 SURE = 0.02
@@ -48,7 +49,13 @@ def options_of(world: World, size: Size, seed: int) -> FitOptions:
     """How each world's model is fitted."""
     many = lambda n: max(20, round(n * size.updates))  # noqa: E731
     stages = (Stage(horizon=0, updates=many(12_000), batch=512, look=many(2000)),)
-    common: dict[str, Any] = {"exact": True, "identify_s": 0.05, "identify_most": 512, "memory_s": MEMORY_S, "seed": seed}
+    common: dict[str, Any] = {
+        "exact": True,
+        "identify_s": 0.05,
+        "identify_most": 512,
+        "memory_s": MEMORY_S,
+        "seed": seed,
+    }
     if world.name == "box":
         model = ModelOptions(place=world.place, corrections=("friction",))
         return FitOptions(model=model, stages=stages, lag=False, **common)
@@ -75,8 +82,9 @@ def measured(world: World, seed: int, options: Worlds, watch: Callable[[str], No
     plain = fitted.identified.params if fitted.identified else None
     ask = asker(world, contenders(fitted.model, fitted.params, plain, Subject(rival.model, rival.params)))
     watch("questions")
-    cut = windows_of(inside)
-    found = ask(cut, 1.0)
+    lead = round(LEAD_S / inside.dt) if inside.scene.bonds else 0
+    cut = either(inside, lead) if lead else windows_of(inside)
+    found, cut = ask(cut, 1.0, lead), evaluation.after(cut, lead)
     whole = (cut.intact == cut.intact[:1]).all((0, 1)) if cut.intact.shape[1] else np.ones(len(cut.start), bool)
     out: dict[str, Any] = {
         "fit": _fit_numbers(training, fitted, rival),
@@ -113,6 +121,20 @@ def windows_of(dataset: Dataset, seconds: float = 1.0) -> Windows:
     return take(cut, np.flatnonzero((cut.intact[0] > 0).all(0))) if cut.intact.shape[1] else cut
 
 
+def either(dataset: Dataset, lead: int) -> Windows:
+    """A window of every episode that breaks, with the break anywhere in it, and as many others, drawn once and for all.
+
+    Each with `lead` rows before it, along which nothing breaks yet.
+    """
+    length = lead + round(1.0 / dataset.dt)
+    cut = windows(ready(dataset), length, stride=10, past=round(MEMORY_S / dataset.dt))
+    cut = take(cut, np.flatnonzero((cut.intact[lead] > 0).all(0)))
+    broke, rng = (cut.intact[-1] < 1).any(0), np.random.default_rng(TEST_SEED)
+    chosen = [rng.choice(np.flatnonzero(broke & (cut.episode == e))) for e in np.unique(cut.episode[broke])]
+    others = rng.choice(np.flatnonzero(~broke), min(len(chosen), int((~broke).sum())), replace=False)
+    return take(cut, np.sort(np.concatenate([chosen, others]).astype(int)))
+
+
 def unbroken_first(dataset: Dataset) -> Windows:
     """The first second of each episode in which nothing broke."""
     cut = windows_of(dataset)
@@ -120,18 +142,19 @@ def unbroken_first(dataset: Dataset) -> Windows:
     return take(cut, np.flatnonzero((cut.start == 0) & whole))
 
 
-def asker(world: World, models: dict[str, Subject]) -> Callable[[Windows, float], Asked]:
-    """(windows, factor on the masses that the engines are told) -> what every model says."""
-    tell: dict[int, Any] = {}
+def asker(world: World, models: dict[str, Subject]) -> Callable[..., Asked]:
+    """(windows, factor on the masses that the engines are told, rows before the question) -> what every model says."""
+    tell: dict[tuple[int, int], Any] = {}
 
-    def ask(cut: Windows, mass: float) -> Asked:
+    def ask(cut: Windows, mass: float, lead: int = 0) -> Asked:
         scene = models[HYBRID].model.engine.scene
         every = max(1, round(world_dt(world) / float(scene.model.opt.timestep)))
         said, error, curve = {}, {}, {}
         for name, (model, params) in models.items():
-            run = tell.setdefault(id(model), evaluation.foreteller(model, every=every, project=False))
+            fresh = evaluation.foreteller(model, every=every, project=False, lead=lead)
+            run = tell.setdefault((id(model), lead), fresh)
             said[name] = _batched(run, told_mass(params, mass), cut)
-            apart = np.asarray(distances(scene, cut.qpos[1:], said[name].qpos, angle=world.length))
+            apart = np.asarray(distances(scene, cut.qpos[1 + lead :], said[name].qpos, angle=world.length))
             error[name] = over_window(apart)
             at = np.linspace(0, len(apart) - 1, min(CURVE, len(apart))).round().astype(int)
             curve[name] = np.nan_to_num(apart[at], nan=np.inf)

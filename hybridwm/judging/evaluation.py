@@ -24,6 +24,7 @@ from hybridwm.learning.measure import lengths
 from hybridwm.learning.projection import Projection
 from hybridwm.logs import tangent
 from hybridwm.logs.recordings import Windows
+from hybridwm.world.model import WorldState
 from physics.scene import Scene
 
 MATCH = 2  # steps
@@ -53,30 +54,51 @@ def predict(subject: Subject, given: Windows, *, every: int = 1, project: bool =
     return foreteller(subject.model, every=every, project=project)(subject.params, given)
 
 
-def foreteller(model: Any, *, every: int = 1, project: bool = True) -> Callable[[Any, Windows], Prediction]:
-    """(params, windows) -> prediction, compiled once for each shape of both."""
-    nb = len(model.engine.scene.bonds)
+def foreteller(
+    model: Any, *, every: int = 1, project: bool = True, lead: int = 0
+) -> Callable[[Any, Windows], Prediction]:
+    """(params, windows) -> prediction of the rows after the first `lead`, compiled once for each shape of both.
+
+    Along the lead every bond is held, so that its memory of loads is as warm as a real bond's; at its end the state is the log's.
+    """
+    nb, ahead = len(model.engine.scene.bonds), lead * every
     read = lambda state, info: (state.qpos, state.qvel, state.intact, info.event_probability[:nb])  # noqa: E731
     place = Projection(model.engine) if project and nb else None
 
-    @jax.jit
-    def run(params: Any, qpos: Any, qvel: Any, intact: Any, past: Any, ctrl: Any, forced: Any) -> Any:
+    def begin(params: Any, given: Windows, row: int) -> Any:
+        qpos, qvel = given.qpos[row], given.qvel[row]
         if place is not None:
-            qpos, qvel = place(params.theta, qpos, qvel, intact)
-        state = model.init(params, qpos, qvel, intact=intact, past=past)
-        *path, hazard = model.rollout(params, state, ctrl, forced=forced, output=read)[1]
+            qpos, qvel = place(params.theta, qpos, qvel, given.intact[row])
+        past = jnp.concatenate([given.past, given.ctrl[: row * every]])
+        return model.init(params, qpos, qvel, intact=given.intact[row], past=past)
+
+    @jax.jit
+    def run(params: Any, given: Windows, forced: Any) -> Any:
+        state = begin(params, given, lead)
+        if isinstance(state, WorldState) and state.events is not None and lead:
+            held = jnp.zeros((ahead, *forced.shape[1:]), jnp.int8)
+            warm, _ = model.rollout(params, begin(params, given, 0), given.ctrl[:ahead], forced=held)
+            state = state._replace(events=warm.events)
+        *path, hazard = model.rollout(params, state, given.ctrl[ahead:], forced=forced, output=read)[1]
         return *(x[every - 1 :: every] for x in path), hazard
 
     def ask(params: Any, given: Windows) -> Prediction:
         past, ctrl = (np.repeat(x, every, 0) for x in (given.past, given.ctrl))
-        begin = (given.qpos[0], given.qvel[0], given.intact[0], past, ctrl)
-        free = np.full((len(ctrl), len(model.spec.names), ctrl.shape[-1]), -1, np.int8)
-        told = partial(run, params, *(jnp.asarray(x, float) for x in begin))
+        cut = jax.tree.map(lambda x: jnp.asarray(x, float), given._replace(past=past, ctrl=ctrl))
+        free = np.full((len(ctrl) - ahead, len(model.spec.names), ctrl.shape[-1]), -1, np.int8)
+        told = partial(run, params, cut)
         qpos, qvel, intact, _ = (np.asarray(x) for x in told(jnp.asarray(free)))
         chances = [_chance(told, free, bond) for bond in range(nb)]
         return Prediction(qpos, qvel, intact, np.array(chances).reshape(nb, ctrl.shape[-1]))
 
     return ask
+
+
+def after(given: Windows, lead: int) -> Windows:
+    """The windows without their first `lead` rows; past commands as many as before."""
+    past = np.concatenate([given.past, given.ctrl[:lead]])[lead:]
+    rows = [x[lead:] for x in (given.qpos, given.qvel, given.ctrl, given.intact)]
+    return Windows(*rows, past, given.episode, given.start + lead)
 
 
 def _chance(told: Callable[..., Any], free: np.ndarray, bond: int) -> np.ndarray:

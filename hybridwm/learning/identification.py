@@ -194,6 +194,7 @@ def _told(
     sigma = normal.spread(fit, at, noise_std, damping.y is not None)
     sums, both = normal.sums(fit, at, sigma, damping.y), list(zip(fit.places, at.z, strict=True))
     left = _inside(sums.data + fit.prior, sums.pull.sum(0) + fit.prior @ at.z, at.z, bounds)
+    left = np.clip(left, -fit.prior_std, fit.prior_std)  # as far as the prior would go
     covariance = _covariance(fit, sums, left)
     std = np.sqrt(np.diag(covariance))
     if (np.abs(left) > 0.5 * std).any():

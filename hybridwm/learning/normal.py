@@ -10,7 +10,7 @@
                                                  and where the model is wrong they are larger than σ says
     c ≥ 1: how much more the windows disagree than σ explains;    δ: the step that is still asked for but lowers no cost
 
-Everything is in units of the prior, N by its eigenvectors: no variance can come out negative.
+Everything is in units of the prior and by eigenvectors: no variance can come out negative, and none wider than the prior's.
 Legend: as in sensitivity.py; E episodes.
 """
 
@@ -123,7 +123,8 @@ def posterior(
     disagree = c * data
     disagree = disagree + _positive(_clustered(pull, episode) - disagree)
     half = narrow @ _root(np.eye(len(s)) + disagree)
-    return (half @ half.T + np.outer(delta, delta)) * np.outer(s, s)
+    wide, turn = np.linalg.eigh(half @ half.T + np.outer(delta, delta))
+    return (turn * np.clip(wide, 0, 1)) @ turn.T * np.outer(s, s)
 
 
 def _clustered(pull: np.ndarray, episode: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ from physics.rollout import gradient_options
 Array = jax.Array
 _FLOOR = 1e-6  # what the log may be wrong about, as a chance
 _PRIOR_STD = HazardParams(
-    reference=None, strength=0.5, delay=1.0, rate=1.5, slope=2.0, exponent=0.5, life=3.0, weights=1.0
+    reference=None, strength=0.5, delay=1.0, rate=1.5, slope=2.0, exponent=0.5, life=3.0, weights=0.3
 )  # fmt: skip
 
 

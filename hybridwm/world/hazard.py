@@ -3,14 +3,15 @@
     ρ_k = √ Σ_i (ℓ_i / a_ki)²                      share of the strength that the bond carries, in channel k
     L_k ← ρ_k + (L_k − ρ_k) e^{−h/τ_k}             filtered: τ_k L_k is the impulse of the last τ_k ≥ 10 ms, in shares
     c_k = ln(1 + |ΔL_k| / (h r_k))                 loading rate
-    z   = max_j ( Σ_k π_jk ln L_k − v_j(c) )       severity: how near to breaking, 0 at the strength; π ≥ 0, Σ_k π_jk = 1
+    z   = max_j ( Σ_k π_jk ln L_k − v_j·c − b_j )  severity: how near to breaking, 0 at the strength; π ≥ 0, Σ_k π_jk = 1
     Z   ← max(Z, z)                                the worst so far
     D   ← D + h e^{m z} / T                        Miner's damage: at z = 0 the bond lives for T
     y   = β max(Z, ln D / m)                       Λ = ln(1 + e^y): the hazard used up, P(broken by now) = σ(y)
 
 max is smooth. y rises in every load, impulse and damage, and never falls in time; the rate may count either way. The strength is
-known up to a relative spread 1/β: as sharp as the data say. Declared events: L_k are their own features, k-th minus 1 for ln L_k.
-Legend: N events side by side, K channels, J units, C context features, W worlds. Structure first, worlds last.
+known up to a relative spread 1/β: as sharp as the data say. A bond has one channel: breaks are few, and each number learned from
+them has to pay; τ grows from a load's to an impulse's. Declared events: L_k are their own features, k-th minus 1 for ln L_k.
+Legend: N events side by side, K channels, as many units j, C context features, W worlds. Structure first, worlds last.
 """
 
 from typing import Any, NamedTuple
@@ -22,9 +23,8 @@ from flax import nnx
 
 Array = jax.Array
 SHORTEST_S = 0.01  # an impact's peak depends on the time step; what is filtered over 10 ms hardly does
-CHANNELS_S = (0.01, 0.03, 0.1)
+CHANNELS_S = (0.02,)
 SPREAD = 0.02  # relative, of a strength that only the scene tells
-UNITS, HIDDEN = 3, 6
 LOWEST = -9.0  # severity of nothing at all
 _SHARP = 50.0
 _LEAST = 1e-4
@@ -52,23 +52,18 @@ class HazardParams(NamedTuple):
 
 
 class Severity(nnx.Module):
-    """z of rising features r and context c: a maximum over units of positive mixtures, each shifted by the context."""
+    """z of rising features r and context c: a maximum over positive mixtures, each shifted by the context."""
 
     def __init__(self, rising: int, context: int, *, rngs: nnx.Rngs) -> None:
-        normal = nnx.initializers.normal(0.5)
-        self.mixture = nnx.Param(normal(rngs.params(), (UNITS, rising)))
-        self.shift = nnx.Param(jnp.arange(UNITS) / UNITS)
-        self.straight = nnx.Param(jnp.zeros((UNITS, context)))
-        self.inner = nnx.Param(normal(rngs.params(), (HIDDEN, context)))
-        self.bias = nnx.Param(normal(rngs.params(), (HIDDEN,)))
-        self.outer = nnx.Param(jnp.zeros((UNITS, HIDDEN)))
+        self.mixture = nnx.Param(nnx.initializers.normal(0.5)(rngs.params(), (rising, rising)))
+        self.shift = nnx.Param(jnp.arange(rising) / rising)
+        self.straight = nnx.Param(jnp.zeros((rising, context)))
 
     def __call__(self, r: Array, c: Array) -> Array:
         """r [N, K, W], c [N, C, W] -> z [N, W]; the parameters have the events in front."""
         mixed = times(jax.nn.softmax(self.mixture[...], -1), r)
         if c.shape[1]:
-            hidden = jnp.tanh(times(self.inner[...], c) + beside(self.bias[...], c, 2))
-            mixed = mixed - times(self.straight[...], c) - times(self.outer[...], hidden)
+            mixed = mixed - times(self.straight[...], c)
         return jax.nn.logsumexp(_SHARP * (mixed - beside(self.shift[...], r, 2)), axis=1) / _SHARP
 
 
