@@ -29,8 +29,8 @@ class Size(NamedTuple):
     updates: float  # factor on the training's updates
 
 
-FULL = {"pendulum": Size(24, 12, 12, 1.0), "box": Size(60, 30, 12, 1.0), "rod": Size(150, 100, 12, 1.0)}
-QUICK = {"pendulum": Size(6, 3, 4, 0.1), "box": Size(12, 6, 4, 0.1), "rod": Size(30, 20, 4, 0.2)}
+FULL = {"pendulum": Size(16, 12, 6, 0.7), "box": Size(60, 30, 8, 0.7), "rod": Size(150, 100, 6, 0.7)}
+QUICK = {"pendulum": Size(4, 2, 2, 0.1), "box": Size(12, 6, 2, 0.1), "rod": Size(30, 20, 2, 0.2)}
 
 SHIFTS = {
     "pendulum": [Beyond(speed=1 + x) for x in (0.01, 0.1, 1.0, 3.0)] + [Beyond(command=1 + x) for x in (0.01, 0.1, 0.5)]

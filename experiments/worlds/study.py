@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.argument.seeds import over_seeds
 from experiments.keeping import kept, place
 from experiments.worlds import figures
 from experiments.worlds.asking import measured
@@ -22,7 +23,6 @@ from hybridwm.learning.contenders import HYBRID, IDENTIFIED, NETWORK
 from hybridwm.learning.measure import paired
 from hybridwm.results import Claim
 
-T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 SHARES = ((IDENTIFIED, 0.5), (NETWORK, 0.25))
 
 
@@ -36,7 +36,13 @@ def run(options: Worlds) -> None:
             found.setdefault(name, []).append(_part(name, seed, options, console))
     numbers, claimed = summary(found)
     written = results.write(
-        options.out, study="worlds", config=options, numbers=numbers, claims=claimed, seeds=range(options.seeds)
+        options.out,
+        study="worlds",
+        config=options,
+        numbers=numbers,
+        claims=claimed,
+        seeds=range(options.seeds),
+        figure="horizon.png",
     )
     figures.draw(found, numbers, options.out)
     claims.publish(written, options.out / "table.md", table(numbers), console)
@@ -67,11 +73,11 @@ def summary(found: dict[str, list[Any]]) -> tuple[dict[str, Any], list[Claim]]:
             ratio = np.array(inside[HYBRID]) / np.array(inside[rival])
             word = rival.split()[-1] if rival == IDENTIFIED else "network"
             what = f"{name}, a second inside: error of the hybrid / {rival}"
-            claimed.append(_claim(f"{name}_inside_{word}", what, ratio, target))
+            claimed.append(over_seeds(f"{name}_inside_{word}", what, ratio, target))
         if name == "pendulum":
             share = np.array(inside[HYBRID]) / (2 * length)
             claimed.append(
-                _claim("pendulum_share_of_length", "pendulum: error of the hybrid / its length", share, 0.001)
+                over_seeds("pendulum_share_of_length", "pendulum: error of the hybrid / its length", share, 0.001)
             )
         numbers[name]["outside"] = [_outside([p["outside"][i] for p in parts]) for i in range(len(parts[0]["outside"]))]
         claimed.append(_worst(name, numbers[name]["outside"]))
@@ -115,7 +121,7 @@ def _events(name: str, parts: list[Any]) -> tuple[dict[str, Any], list[Claim]]:
     numbers["threshold"] = {k: [p["threshold"][k] for p in parts] for k in ("log_loss", "ece")}
     numbers["decided"] = [p["decided"] for p in parts]
     mine, rule = ({k: np.array(v, float) for k, v in numbers[m].items()} for m in (HYBRID, "threshold"))
-    make = lambda key, words, value, target, better="lower": _claim(f"{name}_{key}", words, value, target, better)  # noqa: E731
+    make = lambda key, words, value, target, better="lower": over_seeds(f"{name}_{key}", words, value, target, better)  # noqa: E731
     return numbers, [
         make("f1", "rod: F1 of breaks, matched within 2 steps", mine["f1"], 0.98, "higher"),
         make("timing", "rod: median error of a break's time, steps", mine["timing_steps"], 1.0),
@@ -124,14 +130,6 @@ def _events(name: str, parts: list[Any]) -> tuple[dict[str, Any], list[Claim]]:
         make("sure", "rod: chances below 0.02 or above 0.98, load 5 % from breaking", mine["sure"], 0.95, "higher"),
         make("mended", "rod: bonds that were whole again", mine["mended"], 0.0),
     ]  # fmt: skip
-
-
-def _claim(id_: str, statement: str, value: np.ndarray, target: float, better: str = "lower") -> Claim:
-    """Mean over seeds and its 95 % interval."""
-    mean, n = float(value.mean()), len(value)
-    half = T_95.get(n, 1.96) * float(value.std(ddof=1)) / np.sqrt(n) if n > 1 else None
-    between = None if half is None else (mean - half, mean + half)
-    return Claim(id=id_, statement=statement, value=mean, target=target, better=better, interval=between)
 
 
 def table(numbers: dict[str, Any]) -> str:
@@ -159,7 +157,3 @@ def table(numbers: dict[str, Any]) -> str:
                     row = [mean.get(k, np.nan) for k in ("f1", "timing_steps", "log_loss", "ece", "sure", "mended")]
                     lines.append(f"| {m} | " + " | ".join("" if np.isnan(x) else f"{x:.3g}" for x in row) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _between(one: dict[str, Any]) -> str:
-    return f"{one['ratio']:.3f} ({one['interval'][0]:.3f} to {one['interval'][1]:.3f})"

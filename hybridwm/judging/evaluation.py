@@ -97,8 +97,8 @@ def foreteller(
 def after(given: Windows, lead: int) -> Windows:
     """The windows without their first `lead` rows; past commands as many as before."""
     past = np.concatenate([given.past, given.ctrl[:lead]])[lead:]
-    rows = [x[lead:] for x in (given.qpos, given.qvel, given.ctrl, given.intact)]
-    return Windows(*rows, past, given.episode, given.start + lead)
+    rows = {name: getattr(given, name)[lead:] for name in ("qpos", "qvel", "ctrl", "intact")}
+    return given._replace(**rows, past=past, start=given.start + lead)
 
 
 def _chance(told: Callable[..., Any], free: np.ndarray, bond: int) -> np.ndarray:

@@ -81,7 +81,7 @@ class FittedRival(NamedTuple):
     model: Rival
     params: RivalParams
     error: float
-    """Geometric mean over held-out windows of the error over a second, m; where bonds broke times the BCE of a stride."""
+    """Geometric mean over held-out windows of the error over a second, m; where bonds broke times the BCE of a second."""
     tried: dict[float, float]
     """Stride in s -> that error."""
 
@@ -200,7 +200,8 @@ def _crossed(logit: Array, broke: Array) -> Array:
 
 
 def _score(model: Rival, judged: Any, checked: Transitions) -> Callable[[RivalParams], float]:
-    """The validation error: of a second, and where bonds broke the cross-entropy of a stride times it."""
+    """The validation error: of a second, and where bonds broke the cross-entropy of a second's strides times it."""
+    stride = model.every * float(model.engine.scene.model.opt.timestep)
     events, seconds = bool((np.asarray(checked.broke) > 0).any()), window_errors(model)
 
     @jax.jit

@@ -179,7 +179,7 @@ def histories(given: Loads, limits: Array) -> Histories:
 
 def learn_events(
     model: WorldModel, params: WorldParams, training: Dataset, validation: Dataset, *, seed: int = 0, past: int = 0,
-    starts: int = 2, steps: int = 100,
+    starts: int = 1, steps: int = 80,
 ) -> WorldParams:  # fmt: skip
     """`params` with hazards of the bonds, fitted to when they broke; as they were where no bond ever broke.
 
