@@ -65,7 +65,7 @@ def options_of(world: World, size: Size, seed: int) -> FitOptions:
 def rival_of(world: World, size: Size, seed: int) -> RivalOptions:
     """How the network alone is fitted. Strides and sizes are first guesses, NOT tuned yet: its numbers are no fair rival's."""
     updates = max(200, round(6000 * size.updates))
-    strides = {"pendulum": (0.02,), "box": (0.05,), "rod": (0.01,)}[world.name]
+    strides = {"pendulum": (0.02,), "box": (0.05,), "rod": (0.05,)}[world.name]
     return RivalOptions(strides=strides, place=world.place, updates=updates, look=updates // 4, seed=seed)
 
 

@@ -209,7 +209,7 @@ def _score(model: Rival, judged: Any, checked: Transitions) -> Callable[[RivalPa
         logs = jnp.mean(jnp.log(jnp.minimum(seconds(params, judged), LOST) + 1e-9))
         if events:
             logit = jnp.mean(model.said(params, checked.raw).logit, 0)
-            logs += jnp.log(_event_loss(model, logit, checked.broke))
+            logs += jnp.log(_event_loss(model, logit, checked.broke) / stride)
         return logs
 
     checked = checked._replace(episode=None)  # type: ignore[arg-type]

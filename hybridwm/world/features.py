@@ -12,12 +12,15 @@ floor with patches, a thread that wears. `<custom><numeric name="place" data="1"
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import product
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from physics import lanes as ln
+from physics.collision import BOX
 from physics.scene import Scene
 from physics.stage import fused
 from physics.tree import FREE, HINGE, SLIDE, Pose, Tree, forward
@@ -32,6 +35,7 @@ class Features:
     def __init__(self, scene: Scene, *, place: bool = False) -> None:
         self.scene, self.tree, self.place = scene, Tree(scene.model), place or says_place(scene)
         self.neighbours = _neighbours(scene, self.tree)
+        self.corners = _corners(scene) if self.place else {}
         m = scene.model
         self.names: tuple[str, ...] = ()
         jax.eval_shape(lambda *xs: self(*xs), *(jnp.zeros(n) for n in (m.nq, m.nv, m.nu, m.nu, m.na)))
@@ -75,11 +79,36 @@ class Features:
             yield f"{name}.x", pose.pos[body][0]
             yield f"{name}.y", pose.pos[body][1]
             yield from _heading(name, pose.rot[body])
+            for i, corner in enumerate(self.corners.get(body, ())):
+                at = ln.vadd(pose.pos[body], ln.matvec(pose.rot[body], ln.static(corner)))
+                yield f"{name}.corner{i}.x", at[0]
+                yield f"{name}.corner{i}.y", at[1]
         for a, b in self.neighbours:
             if a == body:
                 other = self.tree.model.body(b).name or f"body {b}"
                 yield from _xyz(f"{name}>{other}.at", ln.matvec(into, ln.vsub(pose.pos[b], pose.pos[body])))
                 yield from _xyz(f"{name}>{other}.speed", ln.matvec(into, ln.vsub(velocity[b], velocity[body])))
+
+
+def _corners(scene: Scene) -> dict[int, np.ndarray]:
+    """Of free bodies with one box that collides: its lowest four corners at home [4, 3], in the body's frame."""
+    model, qpos = scene.model, scene.home()[0]
+    out = {}
+    for j in np.flatnonzero(model.jnt_type == FREE):
+        body, at = int(model.jnt_bodyid[j]), int(model.jnt_qposadr[j])
+        geoms = np.flatnonzero((model.geom_bodyid == body) & (model.geom_contype > 0))
+        if len(geoms) == 1 and model.geom_type[geoms[0]] == BOX:
+            signs = np.array(list(product((-1, 1), repeat=3)))
+            corners = (
+                model.geom_pos[geoms[0]] + (signs * model.geom_size[geoms[0]]) @ _turn(model.geom_quat[geoms[0]]).T
+            )
+            height = corners @ _turn(qpos[at + 3 : at + 7])[2]
+            out[body] = corners[np.sort(np.argsort(height, kind="stable")[:4])]
+    return out
+
+
+def _turn(quat: np.ndarray) -> np.ndarray:
+    return np.array(ln.quat_mat(ln.quat_unit(tuple(float(x) for x in quat))), float)
 
 
 def says_place(scene: Scene) -> bool:
