@@ -23,7 +23,7 @@ from hybridwm.learning.believing import trusted
 from hybridwm.learning.identification import Identified, identify
 from hybridwm.learning.measure import Worth, paired, window_errors, worth
 from hybridwm.learning.survival import learn_events
-from hybridwm.learning.training import Batch, Progress, Stage, Training, batch_of, take, unbroken
+from hybridwm.learning.training import Batch, Progress, Stage, Training, batch_of, rounded, take, unbroken
 from hybridwm.learning.unknowns import Unknown
 from hybridwm.logs.recordings import Dataset, Windows, split, windows
 from hybridwm.logs.stepping import ready
@@ -147,7 +147,7 @@ def _some(dataset: Dataset, options: FitOptions, seconds: float, most: int) -> W
     steps = max(1, round(seconds / dataset.dt))
     cut = unbroken(windows(dataset, steps, past=memory(dataset, options)))
     count = len(cut.start)
-    keep = min(most, max(count // 32 * 32, min(count, 32)))  # few different counts, so that programs are compiled once
+    keep = min(most, rounded(count))
     return take(cut, np.linspace(0, count - 1, keep).round().astype(int))
 
 
