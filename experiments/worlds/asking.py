@@ -63,7 +63,7 @@ def options_of(world: World, size: Size, seed: int) -> FitOptions:
 
 
 def rival_of(world: World, size: Size, seed: int) -> RivalOptions:
-    """How the network alone is fitted. Of four strides (box: three) these foretold held-out episodes of seed 0 best, 1500 updates each."""
+    """How the network alone is fitted; the strides did best on held-out episodes of seed 0, out of three or four."""
     updates = max(200, round(6000 * size.updates))
     strides = {"pendulum": (0.05,), "box": (0.05,), "rod": (0.05,)}[world.name]
     return RivalOptions(strides=strides, place=world.place, updates=updates, look=updates // 4, seed=seed)
