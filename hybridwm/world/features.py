@@ -108,7 +108,8 @@ def _corners(scene: Scene) -> dict[int, np.ndarray]:
 
 
 def _turn(quat: np.ndarray) -> np.ndarray:
-    return np.array(ln.quat_mat(ln.quat_unit(tuple(float(x) for x in quat))), float)
+    w, x, y, z = quat.tolist()
+    return np.array(ln.quat_mat(ln.quat_unit((w, x, y, z))), float)
 
 
 def says_place(scene: Scene) -> bool:
