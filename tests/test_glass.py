@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from experiments.glass import comparing, keeping, reality, tasks
-from experiments.glass.driving import Driven, _rigid
+from experiments.glass.driving import Driven
 from experiments.glass.options import Glass
+from experiments.glass.walking import rigid
 from hybridwm.results import Claim
 
 
@@ -51,7 +52,7 @@ def test_walks_are_episodes(wish, still):
 def test_batches_come_back_as_they_were(tmp_path, wish, still):
     rng = np.random.default_rng(0)
     one = Driven(wish, still._replace(breaks=(("neck", 0.3),)), tasks.judge(wish, still), rng.random((12, 40, 8)),
-                 rng.random(12), rng.random((12, 40, 2)), 1.5)  # fmt: skip
+                 rng.random(12), rng.random((12, 40, 2)), rng.random(12))  # fmt: skip
     keeping.write_batch(tmp_path / "a.npz", [one, one])
     back = keeping.read_batch(tmp_path / "a.npz", [wish, wish])[1]
     assert np.array_equal(back.promised, one.promised)
@@ -65,14 +66,14 @@ def test_batches_come_back_as_they_were(tmp_path, wish, still):
 def test_a_neck_that_is_one_with_the_body():
     qpos, qvel = np.zeros((1, 8)), np.zeros((1, 8))
     qpos[0, 2], qvel[0, 2] = 0.3, 1.0
-    pose, speed = _rigid(qpos, qvel)
-    later, _ = _rigid(qpos + 1e-6 * qvel, qvel)
+    pose, speed = rigid(qpos, qvel)
+    later, _ = rigid(qpos + 1e-6 * qvel, qvel)
     assert (later - pose) / 1e-6 == pytest.approx(speed, abs=1e-5)
 
 
 def test_claims_say_what_was_missed(still, wish):
     best = comparing.numbers({"hybrid": [Driven(wish, still, tasks.judge(wish, still), np.zeros((1, 1, 8)),
-                                                np.zeros(1), np.zeros((1, 1, 2)), 0.0)] * 3})["hybrid"]  # fmt: skip
+                                                np.zeros(1), np.zeros((1, 1, 2)), np.zeros(2))] * 3})["hybrid"]  # fmt: skip
     assert best["success"] == 0
     assert best["loss"] == 0
     claim = comparing._success("carry", best, 0.95)

@@ -12,7 +12,8 @@ import numpy as np
 
 from experiments.glass import tasks
 from experiments.glass.driving import Driven
-from experiments.glass.models import ENGINE, EVERY, MEMORY_S, Models, ready
+from experiments.glass.fitting import MEMORY_S
+from experiments.glass.models import ENGINE, EVERY, Models, ready
 from experiments.glass.reality import reality, recording, scene
 from experiments.tasks import wilson
 from hybridwm.judging import evaluation
@@ -30,6 +31,7 @@ class Seen(NamedTuple):
     """Predictions along the closed loop."""
 
     errors: dict[str, dict[str, np.ndarray]]  # model -> quantity -> [H, W]
+    breaking: np.ndarray  # [W]
     reliability: dict[str, np.ndarray]
     numbers: dict[str, Any]
 
@@ -41,10 +43,11 @@ def breaks(batch: Sequence[Driven]) -> int:
 
 def numbers(found: Found) -> dict[str, Any]:
     """Of one task: what came of the episodes of each model."""
-    return {name: _numbers(batch) for name, batch in found.items()}
+    return {name: summary(batch) for name, batch in found.items()}
 
 
-def _numbers(batch: Sequence[Driven]) -> dict[str, Any]:
+def summary(batch: Sequence[Driven]) -> dict[str, Any]:
+    """What came of some episodes."""
     good = [one.outcome.good for one in batch]
     reached = np.array(
         [one.outcome.reached_s for one in batch if one.outcome.good and one.outcome.reached_s is not None]
@@ -62,7 +65,7 @@ def _numbers(batch: Sequence[Driven]) -> dict[str, Any]:
         "loss": float(loss.mean()),
         "losses": loss,
         "good": good,
-        "plan_ms": 1e3 * float(np.mean([one.plan_s / len(one.promised) for one in batch])),
+        "plan_ms": 1e3 * float(np.median(np.concatenate([one.plan_s[1:] for one in batch]))),
     }
 
 
@@ -111,7 +114,7 @@ def predictions(models: Models, network: Any, driven: Mapping[str, Found]) -> Se
     reliability = {
         name: evaluation.reliability(told[name].chance[0], breaking) for name in ("identified", "network", "hybrid")
     }
-    return Seen(errors, reliability, found)
+    return Seen(errors, breaking, reliability, found)
 
 
 def _median(values: np.ndarray) -> float | None:

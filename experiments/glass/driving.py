@@ -16,19 +16,20 @@ import numpy as np
 
 import planners as pl
 from experiments.glass import tasks
+from experiments.glass.fitting import MEMORY_S
 from experiments.glass.leading import moving
-from experiments.glass.models import EVERY, MEMORY_S, luck
+from experiments.glass.models import EVERY, luck
 from experiments.glass.reality import LEAD_S, reality
 from experiments.glass.tasks import Wish
+from experiments.glass.walking import STEP_S, Look, Walk, believed, followed, looks
 from hybridwm.world import rival
 from hybridwm.world.model import WorldModel
 from hybridwm.world.physics_model import as_model
-from physics import Episode
+from physics import Episode, Reality
 
 REPLAN, LATE = 5, 1
 SAMPLES, ITERATIONS = 64, 2
-NECK = 0.085
-"""m from the body's centre to the neck's."""
+TICK_S = STEP_S * EVERY
 
 
 class Driven(NamedTuple):
@@ -43,8 +44,8 @@ class Driven(NamedTuple):
     """[P] how likely each plan took a break to be."""
     ctrls: np.ndarray
     """[P, H, nu]."""
-    plan_s: float
-    """Seconds that planning took, as a share of the batch."""
+    plan_s: np.ndarray
+    """[P] seconds that each plan took, as a share of its batch; the first one of a batch may hold the compiling."""
 
 
 class Pilot(NamedTuple):
@@ -84,117 +85,73 @@ def pilot(world: WorldModel, network: Any = None) -> Pilot:
     return Pilot(jax.jit(begin), jax.jit(plan), jax.jit(advance), planner.init, not network)
 
 
-def drive(pilot: Pilot, params: Any, wishes: Sequence[Wish], *, seed: int) -> list[Driven]:
-    """Drive all episodes side by side."""
-    count, task = len(wishes), wishes[0].task
-    dt = 0.01 * EVERY
-    total = round(tasks.SECONDS[task] / dt)
-    walks = [_Walk(wish, total, seed + number) for number, wish in enumerate(wishes)]
-    goal = tasks.stacked(wishes)
-    qpos, qvel = (np.stack([getattr(w.start, part) for w in wishes]).astype(np.float32) for part in ("qpos", "qvel"))
-    hold = qpos[:, 6:] + LEAD_S * qvel[:, 6:]
-    state = pilot.begin(params, qpos, qvel, np.repeat(hold[:, None], round(MEMORY_S / 0.01), 1))
-    state = moving(state, hold, dt * qvel[:, 6:], LATE)
-    carry, apart = _warm(pilot, qvel[:, 6:]), getattr(state.world, "apart", None)
-    lagged, told, spent = hold.copy(), list[Any](), 0.0
-    for number in range(-(-total // REPLAN)):
+class Mind:
+    """What a pilot knows and intends, in B episodes: `think` plans, `see` takes in what came of it."""
+
+    def __init__(
+        self, pilot: Pilot, params: Any, wishes: Sequence[Wish], *, seed: int, late: int = LATE, rounds: int = 1
+    ) -> None:
+        self.pilot, self.params, self.seed, self.rounds = pilot, params, seed, rounds
+        self.goal = tasks.stacked(wishes)
+        qpos, qvel = (
+            np.stack([getattr(w.start, part) for w in wishes]).astype(np.float32) for part in ("qpos", "qvel")
+        )
+        self.lagged = qpos[:, 6:] + LEAD_S * qvel[:, 6:]
+        past = np.repeat(self.lagged[:, None], round(MEMORY_S / STEP_S), 1)
+        world = pilot.begin(params, qpos, qvel, past)
+        self.state = moving(world, self.lagged, TICK_S * qvel[:, 6:], late)
+        self.apart, self.carry = getattr(world, "apart", None), _warm(pilot, qvel[:, 6:])
+        self.plan: Any = None
+
+    def think(self, tick: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Plan at a tick: commands [B, H, nu] from now on, poses foretold [B, H, nq], how likely a break is [B]."""
+        world = self.state.world._replace(time=jnp.full(len(self.lagged), tick * TICK_S, jnp.float32))
+        goal, state = self.goal._replace(used=world.events.used[:, 0]), self.state._replace(world=world)
+        for number in range(self.rounds):
+            key = jax.random.key(1000 * self.seed + tick // REPLAN + 500_000 * number)
+            self.plan, self.carry = self.pilot.plan(self.params, goal, key, state, self.carry)
+        foretold, chance = (np.asarray(x) for x in (self.plan.states.world.qpos, self.plan.event_probability[:, 0]))
+        commands = np.concatenate([self.state.waiting, self.plan.states.command], 1)[:, : foretold.shape[1]]
+        return commands, foretold, chance
+
+    def see(self, seen: Look, given: np.ndarray, waiting: np.ndarray | None = None) -> None:
+        """After the commands `given` [B, T, nu] since the plan; `waiting` [B, L, nu] if others than planned come next."""
+        if self.pilot.lagging:
+            self.lagged = followed(self.params.lag_s, self.lagged, given)
+        row = given.shape[1] - 1
+        here = jax.tree.map(lambda leaf: leaf[:, row], self.plan.states)
+        world = believed(here.world, self.apart, seen, self.lagged if self.pilot.lagging else None)
+        self.state = here._replace(world=world)
+        if waiting is not None:
+            self.state = self.state._replace(waiting=jnp.asarray(waiting), command=jnp.asarray(waiting[:, -1]))
+        self.carry = self.pilot.advance(self.carry, self.plan.ctrls[:, row], row + 1)
+
+
+def drive(
+    pilot: Pilot, params: Any, wishes: Sequence[Wish], *, seed: int, late: int = LATE, rounds: int = 1,
+    make: Callable[[], Reality] = reality,
+) -> list[Driven]:  # fmt: skip
+    """Drive all episodes side by side, in worlds that wait."""
+    total = round(tasks.SECONDS[wishes[0].task] / TICK_S)
+    walks = [Walk(wish, total, seed + number, make) for number, wish in enumerate(wishes)]
+    mind, told, spent = Mind(pilot, params, wishes, seed=seed, late=late, rounds=rounds), list[Any](), list[float]()
+    for tick in range(0, total, REPLAN):
         begun = time.perf_counter()
-        world = state.world._replace(time=jnp.full(count, number * REPLAN * dt, jnp.float32))
-        goal = goal._replace(used=world.events.used[:, 0])
-        plan, carry = pilot.plan(params, goal, jax.random.key(1000 * seed + number), state._replace(world=world), carry)
-        foretold, chance = (np.asarray(x) for x in (plan.states.world.qpos, plan.event_probability[:, 0]))
-        ctrls = np.concatenate([state.waiting, plan.states.command], 1)[:, : foretold.shape[1]]
-        spent += time.perf_counter() - begun
-        told.append((foretold.astype(np.float32), chance, ctrls))
-        for walk, mine in zip(walks, ctrls[:, :REPLAN], strict=True):
+        commands, foretold, chance = mind.think(tick)
+        spent.append((time.perf_counter() - begun) / len(wishes))
+        told.append((foretold.astype(np.float32), chance, commands))
+        for walk, mine in zip(walks, commands[:, :REPLAN], strict=True):
             walk.go(mine)
-        if pilot.lagging:
-            lagged = _follow(params.lag_s, lagged, ctrls[:, :REPLAN])
-        here = jax.tree.map(lambda leaf: leaf[:, REPLAN - 1], plan.states)
-        state = here._replace(world=_seen(here.world, apart, walks, lagged if pilot.lagging else None))
-        carry = pilot.advance(carry, plan.ctrls[:, REPLAN - 1], REPLAN)
+        mind.see(looks(walks), commands[:, :REPLAN])
     found = [np.stack(column, 1) for column in zip(*told, strict=True)]
     ended = [walk.end() for walk in walks]
     return [
-        Driven(w, e, tasks.judge(w, e), found[0][i], found[1][i], found[2][i], spent / count)
+        Driven(w, e, tasks.judge(w, e), found[0][i], found[1][i], found[2][i], np.array(spent))
         for i, (w, e) in enumerate(zip(wishes, ended, strict=True))
     ]
-
-
-class _Walk:
-    """One reality on its way."""
-
-    def __init__(self, wish: Wish, total: int, seed: int) -> None:
-        self.world, self.episode = reality(), None
-        self.walk = self.world.walk(total * EVERY, seed=seed, qpos=wish.start.qpos, qvel=wish.start.qvel)
-        self.seen = next(self.walk)
-
-    def go(self, ctrls: np.ndarray) -> None:
-        """Each control for EVERY steps; nothing once the episode is over."""
-        for ctrl in np.repeat(ctrls, EVERY, 0):
-            if self.episode is None:
-                try:
-                    self.seen = self.walk.send(ctrl)
-                except StopIteration as over:
-                    self.episode = over.value
-
-    def end(self) -> Episode:
-        """The episode, also where it ends early."""
-        assert self.episode is not None
-        return self.episode
-
-    @property
-    def qpos(self) -> np.ndarray:
-        """[nq]."""
-        return self.seen.qpos
-
-    @property
-    def qvel(self) -> np.ndarray:
-        """[nv]."""
-        return self.seen.qvel
-
-    @property
-    def intact(self) -> np.ndarray:
-        """[nb]."""
-        return self.world.reference.intact
 
 
 def _warm(pilot: Pilot, speed: np.ndarray) -> Any:
     """A planner's memory that lets the fork go on as fast as it goes, speed [B, nu]."""
     many = jax.tree.map(lambda leaf: jnp.repeat(jnp.asarray(leaf)[None], len(speed), 0), pilot.fresh())
     return many._replace(knots=many.knots + jnp.asarray(speed)[:, None])
-
-
-def _follow(lag_s: Any, lagged: np.ndarray, ctrls: np.ndarray) -> np.ndarray:
-    """Where motors that lag are after ctrls [B, T, nu]."""
-    stay = np.exp(-0.01 * EVERY / np.maximum(np.asarray(lag_s), 1e-6))
-    for ctrl in np.moveaxis(ctrls, 1, 0):
-        lagged = ctrl + (lagged - ctrl) * stay
-    return lagged
-
-
-def _seen(state: Any, apart: Any, walks: Sequence[_Walk], lagged: np.ndarray | None) -> Any:
-    """What the model foretold, corrected by what the world shows; of a bond that holds its stretch is kept as foretold.
-
-    A pose read from the world is off by far less than a glass, but by more than a weld gives way: its load would be noise.
-    """
-    qpos, qvel, intact = (np.stack([getattr(w, part) for w in walks]) for part in ("qpos", "qvel", "intact"))
-    before = np.asarray(state.qpos), np.asarray(state.qvel)
-    holds = (intact > 0.5) & (np.asarray(state.intact) > 0.5)
-    for here, there, one, other in zip((qpos, qvel), before, _rigid(qpos, qvel), _rigid(*before), strict=True):
-        stretch = np.where(holds, there[:, 3:6] - other, 0.0)
-        here[:, 3:6] = np.where(intact > 0.5, one + stretch, here[:, 3:6])
-    cast = lambda x: jnp.asarray(x, state.qpos.dtype)  # noqa: E731
-    memory = state.events._replace(luck=jnp.full_like(state.events.luck, luck()), happened=cast(1 - intact))
-    found: dict[str, Any] = {"qpos": cast(qpos), "qvel": cast(qvel), "intact": cast(intact)}
-    found["apart"] = jnp.where(cast(intact) > 0.5, apart, state.apart) if hasattr(state, "apart") else None
-    found["lagged"] = None if lagged is None else cast(lagged)
-    return state._replace(events=memory, **{name: value for name, value in found.items() if value is not None})
-
-
-def _rigid(qpos: np.ndarray, qvel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the neck would be, and how fast, were it one with the body: [B, 3] each."""
-    (x, z, tilt), (vx, vz, turn) = qpos[:, :3].T, qvel[:, :3].T
-    sin, cos = np.sin(tilt), np.cos(tilt)
-    pose = np.stack([x + NECK * sin, z + NECK * (cos - 1), tilt], 1)
-    return pose, np.stack([vx + NECK * cos * turn, vz - NECK * sin * turn, turn], 1)

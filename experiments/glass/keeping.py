@@ -24,7 +24,7 @@ def write_batch(path: Path, batch: Sequence[Driven]) -> None:
             "promised": one.promised,
             "chance": one.chance,
             "planned": one.ctrls,
-            "plan_s": np.array(one.plan_s),
+            "plan_s": one.plan_s,
         }
         mine["breaks"] = np.array([at for _, at in one.episode.breaks])
         mine["broken"] = np.array([name for name, _ in one.episode.breaks], dtype=str)
@@ -61,5 +61,5 @@ def _one(part: dict[str, np.ndarray], wish: Wish) -> Driven:
         failure=str(part["failure"]) or None,
     )
     return Driven(
-        wish, episode, judge(wish, episode), part["promised"], part["chance"], part["planned"], float(part["plan_s"])
+        wish, episode, judge(wish, episode), part["promised"], part["chance"], part["planned"], part["plan_s"]
     )

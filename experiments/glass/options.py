@@ -23,13 +23,13 @@ class Glass(Study):
     """The first of them."""
     episodes: int = 20
     """Episodes per seed, task and model; 4 with --quick."""
+    live: bool = False
+    """Also drive 20 carries in real time: their times are those of this machine at this moment."""
     only: tuple[str, ...] = _TASKS
     """Tasks: carry, snap, rescue."""
 
     def __post_init__(self) -> None:
-        for name, value in (("seeds", self.seeds), ("episodes", self.episodes)):
-            if value < 1:
-                raise ValueError(f"--{name} is {value}; it must be at least 1")
+        super().__post_init__()
         if self.seed < 0:
             raise ValueError(f"--seed is {self.seed}; it must be at least 0")
         if unknown := set(self.only) - set(_TASKS):

@@ -100,7 +100,7 @@ def wander(rng: np.random.Generator, steps: int, dt: float) -> tuple[Start, np.n
     times, places = [0.0], [(start.qpos[6] + LEAD_S * start.qvel[6], 0.0)]
     while times[-1] < steps * dt:
         aim = np.clip(places[-1][0] + rng.uniform(-0.25, 0.25), -0.25, 0.44)
-        height = float(rng.choice([0.0, 0.02, places[-1][1], rng.uniform(-0.02, 0.1)], p=[0.4, 0.25, 0.25, 0.1]))
+        height = float(rng.choice([0.0, -0.03, places[-1][1], rng.uniform(-0.04, 0.1)], p=[0.35, 0.2, 0.25, 0.2]))
         away = abs(aim - places[-1][0]) + abs(height - places[-1][1])
         times.append(times[-1] + max(0.1, away / hurry))
         places.append((float(aim), height))

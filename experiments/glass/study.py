@@ -7,17 +7,19 @@ same seeds, samples and iterations. `careful` is the planner blind to events wit
 `FORCES` whose breaks are no more than the full hybrid's on the first seed, or the tightest.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from rich.progress import Progress
 
-from experiments.glass import comparing, models, tasks, telling
+from experiments.glass import budget, comparing, models, realtime, tasks, telling
 from experiments.glass.driving import Driven, Pilot, drive, pilot
 from experiments.glass.keeping import read_batch, write_batch
 from experiments.glass.models import Models, ready
 from experiments.glass.options import Glass
 from experiments.glass.reality import broke, explored, scene
+from experiments.keeping import kept, place
 from hybridwm import report, results
 from hybridwm.logs.archive import read_recordings, write_recordings
 from hybridwm.logs.recordings import Dataset
@@ -25,7 +27,7 @@ from hybridwm.logs.recordings import Dataset
 RIVALS = ("given", "identified", "network", "blind", "hybrid")
 FORCES = (4.0, 3.0, 2.2, 1.6)
 """N."""
-EPISODES, QUICK_EPISODES = 60, 24
+EPISODES, QUICK_EPISODES, LIVE = 120, 48, 20
 
 
 class Study:
@@ -34,6 +36,7 @@ class Study:
     def __init__(self, options: Glass, progress: Progress) -> None:
         self.options, self.progress = options, progress
         self.job = progress.add_task("glass", total=None)
+        self.place = place(replace(options, live=False))
         self._models: dict[int, Models] = {}
         self._networks: dict[int, Any] = {}
         self._pilots: dict[str, Pilot] = {}
@@ -44,7 +47,7 @@ class Study:
 
     def dataset(self, seed: int) -> Dataset:
         """The episodes that everything is fitted to."""
-        folder = self.options.out / "data" / f"train-{seed}"
+        folder = self.place / "data" / f"train-{seed}"
         if not (folder / "meta.jsonl").exists():
             self.tell(f"seed {seed}: collect")
             write_recordings(folder, explored(QUICK_EPISODES if self.options.quick else EPISODES, seed))
@@ -56,7 +59,7 @@ class Study:
         if seed not in self._models:
             dataset = self.dataset(seed)
             watch = lambda stage, progress: self.tell(f"seed {seed}: fit, {stage}")  # noqa: E731
-            folder = self.options.out / "models" / str(seed)
+            folder = self.place / "models" / str(seed)
             self._models[seed] = models.fitted(dataset, folder, seed, quick=self.options.quick, watch=watch)
         return self._models[seed]
 
@@ -66,10 +69,10 @@ class Study:
             self._networks[seed] = self.models(seed).network()
         return self._networks[seed]
 
-    def batch(self, task: str, name: str, seed: int, force: float = tasks.NEVER) -> list[Driven]:
-        """The episodes of one task, model and seed; driven unless they are kept already."""
-        label = name if force == tasks.NEVER else f"careful-{force:g}"
-        path = self.options.out / "episodes" / f"{task}-{label}-{seed}.npz"
+    def batch(self, task: str, name: str, seed: int, *, force: float = tasks.NEVER, part: str = "") -> list[Driven]:
+        """The episodes of one task, model and seed; driven unless they are kept already. `part`: of the error budget."""
+        label = part or (name if force == tasks.NEVER else f"careful-{force:g}")
+        path = self.place / "episodes" / f"{task}-{label}-{seed}.npz"
         rng = np.random.default_rng([seed, len(task), 77])
         wishes = [tasks.wish(task, rng, force=force) for _ in range(self.options.many)]
         if not path.exists():
@@ -79,16 +82,26 @@ class Study:
             kind = "network" if alone else "engine"
             if kind not in self._pilots:
                 self._pilots[kind] = pilot(found.world, alone)
-            params = alone.params if alone else ready(found.world, found.params[name])
-            write_batch(path, drive(self._pilots[kind], params, wishes, seed=1000 * seed))
+            params, how = (alone.params, {}) if alone else budget.varied(part, found.params[name])
+            params = params if alone else ready(found.world, params)
+            write_batch(path, drive(self._pilots[kind], params, wishes, seed=1000 * seed, **how))
         return read_batch(path, wishes)
+
+    def live(self) -> dict[str, Any]:
+        """Carries by the full hybrid while the clock runs."""
+        first = self.options.rounds[0]
+        found, rng = self.models(first), np.random.default_rng([first, 5, 78])
+        pilot_of_one, params = pilot(found.world), ready(found.world, found.params["hybrid"])
+        wishes = [tasks.wish("carry", rng) for _ in range(LIVE + 1)]
+        self.tell("real time")
+        return realtime.numbers([realtime.live(pilot_of_one, params, one, seed=n) for n, one in enumerate(wishes)][1:])
 
     def careful(self) -> float:
         """The force limit, N."""
         first = self.options.rounds[0]
         most = comparing.breaks(self.batch("carry", "hybrid", first))
         for force in FORCES[1::2] if self.options.quick else FORCES:
-            if comparing.breaks(self.batch("carry", "blind", first, force)) <= most:
+            if comparing.breaks(self.batch("carry", "blind", first, force=force)) <= most:
                 return force
         return FORCES[-1]
 
@@ -104,6 +117,12 @@ def run(options: Glass) -> None:
         seen = comparing.predictions(study.models(options.rounds[0]), study.network(options.rounds[0]), driven)
         numbers["prediction"] = seen.numbers
         numbers["certificates"] = comparing.certified(driven)
+        if "carry" in driven:
+            numbers["budget"] = {part: comparing.summary(study.batch("carry", "hybrid", options.rounds[0], part=part))
+                                 for part in budget.parts(quick=options.quick)}  # fmt: skip
+            numbers["shares"] = budget.shares(seen)
+        if options.live:
+            numbers["live"] = kept(study.place / "live.json", study.live)
         study.tell("report")
         claims = comparing.claims(numbers)
         found = results.write(
@@ -126,5 +145,7 @@ def _driven(study: Study, task: str) -> dict[str, list[Driven]]:
             found.setdefault(name, []).extend(study.batch(task, name, seed))
     if task == "carry":
         force = study.careful()
-        found["careful"] = [one for seed in study.options.rounds for one in study.batch(task, "blind", seed, force)]
+        found["careful"] = [
+            one for seed in study.options.rounds for one in study.batch(task, "blind", seed, force=force)
+        ]
     return found
