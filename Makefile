@@ -13,7 +13,7 @@ venv:
 	@sh .ci/venv
 
 demo: venv
-	$(BIN)/hybridwm run fidelity --quick --out runs/fidelity
+	$(BIN)/hybridwm run glass --quick --out runs/glass
 
 test: venv
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile

@@ -128,9 +128,11 @@ def numbers(found: Sequence[Live]) -> dict[str, Any]:
         "success_interval": wilson(sum(good), len(good)),
         "broken": sum(one.outcome.state != "whole" for one in found),
         "plans": len(took),
-        "plan_ms": {q: 1e3 * float(np.quantile(took, q)) for q in (0.5, 0.9, 0.99)} | {"max": 1e3 * float(took.max())},
+        "plan_ms": {str(q): 1e3 * float(np.quantile(took, q)) for q in (0.5, 0.9, 0.99)}
+        | {"max": 1e3 * float(took.max())},
         "allowed_ms": 1e3 * allowed,
         "in_time": float(np.mean(took <= allowed)),
+        "plan_all_ms": 1e3 * took,
         "plans_per_s": float(1 / np.mean(since)),
-        "command_late_ms": {q: 1e3 * float(np.quantile(late, q)) for q in (0.5, 0.99)},
+        "command_late_ms": {str(q): 1e3 * float(np.quantile(late, q)) for q in (0.5, 0.99)},
     }

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.glass import tasks
+from experiments.glass import budget, tasks
 from experiments.glass.comparing import WINDOW_S, Found, Seen
 from experiments.glass.driving import REPLAN, SAMPLES, Driven
 from experiments.glass.models import EVERY
@@ -45,8 +45,35 @@ def lead(options: Glass) -> str:
 
 
 def tables(numbers: Mapping[str, Any], options: Glass) -> list[Table]:
-    """One table per task."""
-    return [_table(task, numbers[task]) for task in options.only]
+    """One table per task; where errors come from; real time."""
+    found = [_table(task, numbers[task]) for task in options.only]
+    found += [_budget(numbers["budget"])] if "budget" in numbers else []
+    return [*found, *([_live(numbers["live"])] if "live" in numbers else [])]
+
+
+def _budget(found: Mapping[str, Any]) -> Table:
+    rows = []
+    for name, one in found.items():
+        reached = "–" if one["reached_s"] is None else f"{one['reached_s']:.2f} s"
+        rows.append(
+            (budget.PARTS[name], f"{one['success']:.0%}", str(one["broken"]), reached, f"{1e3 * one['off_m']:.1f} mm")
+        )
+    n = found["hybrid"]["n"]
+    return Table(f"Where the error of a carry comes from ({n} episodes each)",
+                 ("drive", "success", "broken", "there after", "off (median)"), rows, loud=(budget.PARTS["hybrid"],))  # fmt: skip
+
+
+def _live(found: Mapping[str, Any]) -> Table:
+    low, high = found["success_interval"]
+    ms, late = found["plan_ms"], found["command_late_ms"]
+    rows = [
+        ("success [95 %]", f"{found['success']:.0%} [{low:.0%}, {high:.0%}], {found['broken']} broken"),
+        ("plans", f"{found['plans']}, {found['plans_per_s']:.1f} a second"),
+        ("time of a plan: median, 99 %, longest", f"{ms['0.5']:.0f}, {ms['0.99']:.0f}, {ms['max']:.0f} ms"),
+        (f"plans within {found['allowed_ms']:.0f} ms", f"{found['in_time']:.1%}; late {1 - found['in_time']:.1%}"),
+        ("commands behind their time: median, 99 %", f"{late['0.5']:.1f}, {late['0.99']:.1f} ms"),
+    ]
+    return Table(f"Real time: {found['n']} carries, 50 commands a second", ("", "full hybrid"), rows)
 
 
 def _table(task: str, found: Mapping[str, Any]) -> Table:
