@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.toss.things import Thing
+from experiments.toss.turning import hinge_turn, product, turned
 
 Array = jax.Array
 KEPT = 4
@@ -28,25 +29,6 @@ class Corners(NamedTuple):
     height: Array  # [K, W] m above the board
     arm: Array  # [K, 3, W] m from the first body's centre
     vel: Array  # [K, 3, W] m/s
-
-
-def turned(quat: Array, v: Any) -> Array:
-    """Vectors v [3, ...] turned by quat [4, W]."""
-    w, u = quat[0], quat[1:]
-    t = 2 * jnp.cross(u, v, axis=0)
-    return v + w * t + jnp.cross(u, t, axis=0)
-
-
-def product(a: Array, b: Array) -> Array:
-    """Quaternion product [4, W]."""
-    w = a[0] * b[0] - jnp.sum(a[1:] * b[1:], 0)
-    return jnp.concatenate([w[None], a[0] * b[1:] + b[0] * a[1:] + jnp.cross(a[1:], b[1:], axis=0)])
-
-
-def hinge_turn(angle: Array) -> Array:
-    """Quaternion of a turn about y, [4, W]."""
-    zero = 0 * angle
-    return jnp.stack([jnp.cos(angle / 2), zero, jnp.sin(angle / 2), zero])
 
 
 def all_corners(thing: Thing, qpos: Array, qvel: Array, size: Any = 1.0) -> Corners:

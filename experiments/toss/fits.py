@@ -6,7 +6,8 @@
 The draws of a fold are nested: 4 of the 8, 8 of the 16 …
 """
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import numpy as np
 
 from experiments.measured.splits import group_folds
 from experiments.toss.fitting import Effort, identify, learn
-from experiments.toss.models import Fitted, Model
+from experiments.toss.models import Fitted, Model, Start
 from experiments.toss.sets import Set, score
 from experiments.toss.things import Thing
 from experiments.toss.windows import Throws, whole
@@ -58,11 +59,15 @@ def predict(model: Model, fitted: Fitted, groups: Groups) -> list[np.ndarray]:
     rows = -(-rows // ROWS) * ROWS
     index = np.concatenate([np.resize(a, most) for a in groups.asked])
     start = whole(groups.ask_about.of(index), 1)
-    roll = jax.jit(lambda f, q, v: model.rollout(f, q, v, rows)[0])
-    found = np.asarray(roll(fitted, jnp.asarray(start.qpos), jnp.asarray(start.qvel)))
+    found = np.asarray(_roll(model, rows)(fitted, Start(*map(jnp.asarray, (start.qpos, start.qvel, start.heading)))))
     found = np.concatenate([start.qpos[None], found])[: len(groups.ask_about.seen)]
     parts = np.split(found, len(groups.asked), -1)
     return [part[..., : len(a)] for part, a in zip(parts, groups.asked, strict=True)]
+
+
+@functools.cache
+def _roll(model: Model, rows: int) -> Any:
+    return jax.jit(lambda fitted, start: model.rollout(fitted, start, rows)[0])
 
 
 def judged(thing: Thing, model: Model, fitted: Fitted, groups: Groups) -> dict[str, np.ndarray]:
@@ -76,18 +81,23 @@ def judged(thing: Thing, model: Model, fitted: Fitted, groups: Groups) -> dict[s
     }
 
 
+Part = dict[str, np.ndarray]
+
+
 def fit_physics(
-    thing: Thing, model: Model, groups: Groups, size: int | None, effort: Effort, seed: int
-) -> dict[str, np.ndarray]:
-    """φ of every group, and its scores."""
-    phi = identify(thing, model, groups.parts(size), effort, seed)
+    thing: Thing, model: Model, groups: Groups, size: int | None, effort: Effort, seed: int, fewer: Part | None
+) -> Part:
+    """φ of every group, and its scores; `fewer` is the same from fewer throws."""
+    phi = identify(thing, model, groups.parts(size), effort, seed, fewer["phi"] if fewer else None)
     return {"phi": phi} | judged(thing, model, Fitted(jnp.asarray(phi), None), groups)
 
 
 def fit_network(
-    thing: Thing, model: Model, groups: Groups, size: int | None, effort: Effort, seed: int, phi: np.ndarray
-) -> dict[str, np.ndarray]:
+    thing: Thing, model: Model, groups: Groups, size: int | None, effort: Effort, seed: int, fewer: Part | None,
+    phi: np.ndarray,
+) -> Part:  # fmt: skip
     """The weights of every group with the φ of its physics, and its scores."""
-    weights = learn(thing, model, phi, groups.parts(size), effort, seed)
+    known = [fewer[f"weights{i}"] for i in range(len(fewer)) if f"weights{i}" in fewer] if fewer else None
+    weights = learn(thing, model, phi, groups.parts(size), effort, seed, known)
     leaves = {f"weights{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(weights))}
     return {"phi": phi} | leaves | judged(thing, model, Fitted(jnp.asarray(phi), weights), groups)

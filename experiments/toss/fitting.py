@@ -4,7 +4,7 @@
     J(φ)      = mean over throws of ℓ + ½/n Σ ((φ − φ₀)/spread)²                   n throws are known
     J(net)    = mean over throws of ℓ + SMALL/n · mean over rows of |y|²           few throws: y stays near 0
 
-1. scale      g from the fall before the first touch, the half width from the height at rest: φ₀ of both
+1. scale      φ₀ of gravity, size and tilt without any fit (scale.py)
 2. descent    Adam on ∂J/∂φ through every contact of short windows: over whole throws, impact upon impact, the gradient is
               exact but of a rugged function, and leads astray
 3. search     J of whole throws: candidates around φ, drawn anew around the best third
@@ -13,6 +13,7 @@
 Legend: P unknowns, M groups, B throws of a batch in each, K candidates.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,15 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.measured.tosses import DT
-from experiments.toss.models import Fitted, Model
+from experiments.toss.models import Fitted, Model, Start
+from experiments.toss.scale import SPREAD, begin
 from experiments.toss.things import Thing
 from experiments.toss.windows import Throws, Windows, whole, window
 from physics.rollout import gradient_options
 
 Array = jax.Array
 POSITION, ROTATION = 0.13, np.radians(17.0)
-SCALE_SPREAD = 0.0015
 
 
 class Effort(NamedTuple):
@@ -37,11 +37,12 @@ class Effort(NamedTuple):
 
     descent: int = 30
     search: int = 8
+    again: int = 5  # of the search, from the φ of fewer throws
     candidates: int = 12
     batch: int = 32
     rows: int = 112
-    window: int = 32
-    updates: int = 600
+    window: int = 40
+    updates: int = 250  # at each number of throws, from the weights of fewer
     rate: float = 4e-3
 
 
@@ -56,49 +57,6 @@ def per_throw(thing: Thing, qpos: Array, truth: Any, seen: Any) -> Array:
     return jnp.sum((apart / POSITION + angle / ROTATION) * seen, 0) / jnp.maximum(jnp.sum(seen, 0), 1)
 
 
-def scale(thing: Thing, throws: Throws, clear: float = 0.01) -> tuple[float, float]:
-    """g and the half width's factor of throws: from the fall before the first touch, and from the height at rest."""
-    height = throws.qpos[:, 2]
-    low = height - _reach(thing, throws.qpos)
-    before = np.cumprod(low > clear, 0) * throws.seen
-    fall = [_bend(height[:n, i]) for i, n in enumerate(before.sum(0).astype(int)) if n >= 8]
-    weight = np.array([n for _, n in fall], float)
-    g = float(np.average([a for a, _ in fall], weights=weight**5)) if fall else 9.81
-    n, last = np.arange(throws.number), throws.seen.sum(0).astype(int) - 1
-    up = np.abs(_up(throws.qpos)[last, :, n])
-    ratio = height[last, n] / np.array(thing.boxes[0][1])[up.argmax(1)]
-    flat = (up.max(1) > np.cos(np.radians(2))) & (np.abs(ratio - 1) < 0.1)
-    return g, float(np.median(ratio[flat])) if flat.any() else 1.0
-
-
-def _bend(height: np.ndarray) -> tuple[float, int]:
-    """Downward acceleration of equally spaced heights, and how many there were."""
-    t = DT * np.arange(len(height))
-    return -2 * float(np.polyfit(t, height.astype(float), 2)[0]), len(height)
-
-
-def _reach(thing: Thing, qpos: np.ndarray) -> np.ndarray:
-    """How far below the first body's centre its lowest corner is: [R, n]."""
-    return np.einsum("rin,i->rn", np.abs(_up(qpos)), np.array(thing.boxes[0][1]))
-
-
-def _up(qpos: np.ndarray) -> np.ndarray:
-    """The vertical in the first body's frame, [R, 3, n]."""
-    w, x, y, z = np.moveaxis(qpos[:, 3:7], 1, 0)
-    return np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], 1)
-
-
-def begin(thing: Thing, parts: list[Throws]) -> tuple[np.ndarray, np.ndarray]:
-    """φ₀ and its spread, each [P, M], after looking at the scale of every group's throws."""
-    centre = np.repeat(thing.guess[:, None], len(parts), 1)
-    spread = np.repeat(thing.spread[:, None], len(parts), 1)
-    for m, part in enumerate(parts):
-        g, factor = scale(thing, part)
-        for name, value in (("gravity", g), ("half_width", factor)):
-            centre[thing.place(name), m], spread[thing.place(name), m] = np.log(value), SCALE_SPREAD
-    return centre.astype(np.float32), spread.astype(np.float32)
-
-
 def drawn(parts: list[Throws], size: int, cut: Callable[[Throws], Windows], rng: np.random.Generator) -> Windows:
     """A batch of `size` throws of each group, cut, side by side."""
     picked = [cut(part.of(_pick(part.number, size, rng))) for part in parts]
@@ -110,11 +68,12 @@ def _pick(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def short(rows: int, rng: np.random.Generator) -> Callable[[Throws], Windows]:
-    """Cuts windows at random rows from 1 on."""
+    """Cuts windows at random rows, every other one before the first impacts: all that follows hangs on them."""
 
     def cut(part: Throws) -> Windows:
         latest = np.maximum(part.seen.sum(0).astype(int) - rows - 1, 1)
-        return window(part, rng.integers(1, latest + 1), rows)
+        latest[::2] = np.minimum(latest[::2], EARLY)
+        return window(part, rng.integers(0, latest + 1), rows)
 
     return cut
 
@@ -124,11 +83,12 @@ class _Objective(NamedTuple):
     gradient: Callable[..., tuple[Array, Any]]
 
 
+@functools.cache
 def objective(thing: Thing, model: Model, *, train_phi: bool) -> _Objective:
     """J of a batch, and its gradient with respect to φ or to the weights."""
 
     def lost(fitted: Fitted, batch: Windows) -> tuple[Array, Array]:
-        qpos, said = model.rollout(fitted, batch.qpos, batch.qvel, batch.truth.shape[0])
+        qpos, said = model.rollout(fitted, Start(batch.qpos, batch.qvel, batch.heading), batch.truth.shape[0])
         groups = fitted.phi.shape[1]
         return per_throw(thing, qpos, batch.truth, batch.seen).reshape(groups, -1), said.reshape(
             *said.shape[:2], groups, said.shape[2] // groups
@@ -154,6 +114,7 @@ def objective(thing: Thing, model: Model, *, train_phi: bool) -> _Objective:
 
 
 SMALL = 1.0
+EARLY = 8  # rows
 
 
 def _per_group(tree: Any, groups: int, last: bool) -> Any:
@@ -185,30 +146,36 @@ def descend(
     return free
 
 
-def identify(thing: Thing, model: Model, parts: list[Throws], effort: Effort, seed: int) -> np.ndarray:
-    """φ [P, M] of the physics of M groups of throws."""
+def identify(
+    thing: Thing, model: Model, parts: list[Throws], effort: Effort, seed: int, known: np.ndarray | None = None
+) -> np.ndarray:
+    """φ [P, M] of the physics of M groups of throws; `known` is what fewer of the throws said."""
     rng, groups = np.random.default_rng(seed), len(parts)
     centre, spread = begin(thing, parts)
     anchor = (jnp.array([float(p.number) for p in parts]), jnp.asarray(centre), jnp.asarray(spread))
     found = objective(thing, model, train_phi=True)
+    if known is not None:
+        fixed = spread <= max(SPREAD.values())
+        phi = np.where(fixed, centre, known)
+        return search(found.value, phi, parts, centre, spread, effort, rng, width=0.25, rounds=effort.again)
     cut = short(effort.window, rng)
     rate = 0.3 * jnp.minimum(jnp.asarray(spread), 0.3)
 
     def step(phi: Array, i: int) -> tuple[Array, Any]:
         return found.gradient(phi, None, drawn(parts, effort.batch, cut, rng), anchor)
 
-    phi = descend(jnp.asarray(centre), step, steps=effort.descent, rate=rate, groups=groups, last=True)
-    return search(found.value, np.asarray(phi), parts, centre, spread, effort, rng)
+    phi = np.asarray(descend(jnp.asarray(centre), step, steps=effort.descent, rate=rate, groups=groups, last=True))
+    return search(found.value, phi, parts, centre, spread, effort, rng, width=0.5, rounds=effort.search)
 
 
 def search(
     value: Callable[..., Array], phi: np.ndarray, parts: list[Throws], centre: np.ndarray, spread: np.ndarray,
-    effort: Effort, rng: np.random.Generator,
+    effort: Effort, rng: np.random.Generator, *, width: float, rounds: int,
 ) -> np.ndarray:  # fmt: skip
     """Cross-entropy search around φ: each group's candidates are judged on the same throws."""
     groups, many, counts = len(parts), effort.candidates, np.array([p.number for p in parts])
-    mean, std = phi.astype(float), 0.5 * np.minimum(spread, 0.3)
-    for _ in range(effort.search):
+    mean, std = phi.astype(float), width * np.minimum(spread, 0.3)
+    for _ in range(rounds):
         tried = mean[..., None] + std[..., None] * rng.normal(size=(*mean.shape, many))
         tried[..., 0] = mean
         batch = drawn(parts, effort.batch, lambda part: whole(part, effort.rows), rng)
@@ -226,20 +193,18 @@ def search(
 
 
 def learn(
-    thing: Thing, model: Model, phi: np.ndarray, parts: list[Throws], effort: Effort, seed: int,
-    *, tell: Callable[[int, Array, Any], None] | None = None,
-) -> Any:  # fmt: skip
-    """Weights of M networks from windows of their throws; φ is held."""
+    thing: Thing, model: Model, phi: np.ndarray, parts: list[Throws], effort: Effort, seed: int, known: Any = None
+) -> Any:
+    """Weights of M networks from windows of their throws; φ is held, `known` are the weights that fewer throws gave."""
     rng, groups = np.random.default_rng(seed + 1), len(parts)
     held, found = jnp.asarray(phi), objective(thing, model, train_phi=False)
     anchor = (jnp.array([float(p.number) for p in parts]), 0.0, 1.0)
     cut = short(effort.window, rng)
 
     def step(weights: Any, i: int) -> tuple[Array, Any]:
-        loss, gradient = found.gradient(weights, held, drawn(parts, effort.batch, cut, rng), anchor)
-        if tell:
-            tell(i, loss, weights)
-        return loss, gradient
+        return found.gradient(weights, held, drawn(parts, effort.batch, cut, rng), anchor)
 
     fresh = model.fresh(jax.random.key(seed), groups)
+    if known is not None:
+        fresh = jax.tree.unflatten(jax.tree.structure(fresh), [jnp.asarray(x) for x in known])
     return descend(fresh, step, steps=effort.updates, rate=effort.rate, groups=groups, last=False)

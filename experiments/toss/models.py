@@ -18,7 +18,9 @@ import jax.numpy as jnp
 
 from experiments.measured.tosses import DT
 from experiments.toss import corners as cn
-from experiments.toss.things import Thing, params_of
+from experiments.toss.things import Thing, params_of, size_of
+from experiments.toss.tilt import entered, left, tilt_of
+from experiments.toss.turning import product
 from hybridwm.world import network
 from physics.types import Params
 
@@ -39,7 +41,15 @@ class Model(NamedTuple):
 
     name: str
     fresh: Callable[[Array, int], Any]  # key, groups -> weights
-    rollout: Callable[..., Any]  # Fitted, qpos [nq, W], qvel [nv, W], horizon -> qpos [H, nq, W], what was corrected
+    rollout: Callable[..., Any]  # Fitted, Start, horizon -> qpos [H, nq, W], what was corrected
+
+
+class Start(NamedTuple):
+    """Where W throws begin."""
+
+    qpos: Array  # [nq, W]
+    qvel: Array  # [nv, W]
+    heading: Array  # [2, W]
 
 
 def _grouped(phi: Array, worlds: int) -> Array:
@@ -114,10 +124,11 @@ def _inputs(thing: Thing) -> int:
     return shape.shape[0]
 
 
-def _engine(thing: Thing, graph: Any, fitted: Fitted, qpos: Array, qvel: Array, horizon: int) -> Any:
-    engine, worlds = thing.engine, qpos.shape[-1]
+def _engine(thing: Thing, graph: Any, fitted: Fitted, start: Start, horizon: int) -> Any:
+    engine, worlds = thing.engine, start.qpos.shape[-1]
     phi = _grouped(fitted.phi, worlds)
-    constants, size = engine.prepare(params_of(thing, phi)), jnp.exp(phi[thing.place("half_width")])
+    tilt = tilt_of(thing, phi, start.heading)
+    constants, size = engine.prepare(params_of(thing, phi, tilt.gravity)), size_of(thing, phi)
     ctrl = jnp.zeros((0, worlds))
 
     def frame(state: Any, _: None) -> Any:
@@ -135,8 +146,9 @@ def _engine(thing: Thing, graph: Any, fitted: Fitted, qpos: Array, qvel: Array, 
         state, _info = engine.step(constants._replace(params=params), state, ctrl, force=force)
         return state, (state.qpos, near[0] * y)
 
-    start = engine.init(constants, qpos, qvel)
-    return jax.lax.scan(frame, start, None, length=horizon)[1]
+    begin = engine.init(constants, *entered(tilt, start.qpos, start.qvel))
+    qpos, said = jax.lax.scan(frame, begin, None, length=horizon)[1]
+    return left(tilt, qpos), said
 
 
 PUSH = 5.0  # N, the bound of each coefficient: the cube weighs 3.6 N
@@ -151,7 +163,7 @@ def _corrected(params: Params, factor: Array) -> Params:
 
 
 def alone(thing: Thing, hidden: tuple[int, ...] = (64, 64)) -> Model:
-    """A network in the place of the engine: it knows free flight and where the corners are, nothing of contact."""
+    """A network in the place of the engine: it knows free flight, the board and where the corners are, nothing of contact."""
     graph = network.structure(_inputs(thing), hidden, OUTPUTS)
 
     def fresh(key: Array, groups: int) -> Any:
@@ -163,10 +175,9 @@ def alone(thing: Thing, hidden: tuple[int, ...] = (64, 64)) -> Model:
 LARGEST_KICK = 1.0  # m/s in a row
 
 
-def _network(thing: Thing, graph: Any, fitted: Fitted, qpos: Array, qvel: Array, horizon: int) -> Any:
-    phi = _grouped(fitted.phi, qpos.shape[-1])
-    size, gravity = jnp.exp(phi[thing.place("half_width")]), jnp.exp(phi[thing.place("gravity")])
-    nv = qvel.shape[0]
+def _network(thing: Thing, graph: Any, fitted: Fitted, start: Start, horizon: int) -> Any:
+    phi = _grouped(fitted.phi, start.qpos.shape[-1])
+    tilt, size, nv = tilt_of(thing, phi, start.heading), size_of(thing, phi), start.qvel.shape[0]
     fastest = jnp.array([6.0] * 3 + [60.0] * (nv - 3))[:, None]  # of these throws: 3 m/s and 25 rad/s
     light = jnp.array([1.0] * 3 + [1 / (0.4 * thing.width) ** 2] * (nv - 3))[:, None]
 
@@ -177,13 +188,14 @@ def _network(thing: Thing, graph: Any, fitted: Fitted, qpos: Array, qvel: Array,
         pull = light * _pushes(thing, qpos, qvel, size, low, LARGEST_KICK * jnp.tanh(0.1 * said.forces))
         drag = jnp.concatenate([said.drag[:1]] * 2 + [0 * said.drag[:1]] + [said.drag[1:]] * (nv - 3))
         qvel = qvel + pull - 0.5 * jnp.tanh(0.1 * drag) * qvel
-        qvel = jnp.clip(qvel.at[2].add(-gravity * DT), -fastest, fastest)
+        qvel = jnp.clip(qvel.at[:3].add(tilt.gravity * DT), -fastest, fastest)
         turn = qvel[3:6] * DT
         angle = jnp.sqrt(jnp.sum(turn**2, 0) + 1e-12)
         step = jnp.concatenate([jnp.cos(angle / 2)[None], turn * jnp.sin(angle / 2) / angle])
-        quat = cn.product(qpos[3:7], step)
+        quat = product(qpos[3:7], step)
         quat = quat / jnp.sqrt(jnp.sum(quat**2, 0))
         qpos = jnp.concatenate([qpos[:3] + DT * qvel[:3], quat, qpos[7:] + DT * qvel[6:]])
         return (qpos, qvel), (qpos, said.forces[0])
 
-    return jax.lax.scan(frame, (qpos, qvel), None, length=horizon)[1]
+    qpos, said = jax.lax.scan(frame, entered(tilt, start.qpos, start.qvel), None, length=horizon)[1]
+    return left(tilt, qpos), said

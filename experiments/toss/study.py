@@ -11,6 +11,7 @@ are fitted to the throws of all other folds, or to 4, 8, 16 … 256 of them:
 Finished fits are kept in `--out`/parts: an interrupted run goes on where it was.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,9 +26,9 @@ from experiments.toss.options import Toss
 from experiments.toss.things import Thing
 
 SIZES = (4, 8, 16, 32, 64, 128, 256)
-QUICK_SIZES = (4, 32)
-QUICK = Effort(descent=10, search=4, candidates=8, updates=150)
-VERSION = 2  # of the method: finished parts of another one are not used
+QUICK_SIZES = (32,)
+QUICK = Effort(descent=10, search=4, again=3, candidates=8, updates=80)
+VERSION = 3  # of the method: finished parts of another one are not used
 
 
 class Job(NamedTuple):
@@ -68,17 +69,14 @@ def _thing(
     print(f"{name}: {data.throws.number} throws" + (f", {aside.throws.number} kept aside" if aside else ""))
     out: Parts = {}
     for seed in range(options.seed, options.seed + options.seeds):
-        groups = fits.groups_of(data, aside, options.folds, seed)
+        groups, fewer = fits.groups_of(data, aside, options.folds, seed), dict[str, Part]()
         for size in sizes_of(options, groups.most) if name == "cube" else (None,):
-            physics: Part = {}
             for kind in KINDS if size is None else KINDS[:1] + KINDS[2:]:
                 job = Job(name, kind, size, seed)
                 about = (data.digest, aside.digest if aside else "", options.folds, list(effort), VERSION, job)
                 path = options.out / "parts" / f"{job.name}.npz"
-                part = finished(
-                    path, fingerprint(*about), lambda j=job, g=groups, p=physics: _fit(j, g, effort, p.get("phi"))
-                )
-                physics = part if kind == "identified" else physics
+                work = functools.partial(_fit, job, groups, effort, fewer.get(kind), fewer.get("identified"))
+                fewer[kind] = part = finished(path, fingerprint(*about, options.quick), work)
                 out.setdefault(f"{kind}-{size or 'all'}", []).append(part)
                 print(f"{job.name:<28} {verdicts.line(part)}", flush=True)
     return out
@@ -89,6 +87,7 @@ Part = dict[str, np.ndarray]
 Parts = dict[str, list[Part]]
 
 
+@functools.cache
 def model_of(name: str, kind: str) -> tuple[Thing, Model]:
     """The thing and the model of a job."""
     cone = "pyramidal" if kind == "pyramidal" else "elliptic"
@@ -97,9 +96,10 @@ def model_of(name: str, kind: str) -> tuple[Thing, Model]:
     return thing, made(thing)
 
 
-def _fit(job: Job, groups: fits.Groups, effort: Effort, phi: np.ndarray | None) -> Part:
+def _fit(job: Job, groups: fits.Groups, effort: Effort, fewer: Part | None, physics: Part | None) -> Part:
+    """`fewer`: the same model from fewer throws; `physics`: the identified physics of these throws."""
     thing, model = model_of(job.thing, job.model)
     if job.model in ("identified", "pyramidal"):
-        return fits.fit_physics(thing, model, groups, job.size, effort, job.seed)
-    assert phi is not None
-    return fits.fit_network(thing, model, groups, job.size, effort, job.seed, phi)
+        return fits.fit_physics(thing, model, groups, job.size, effort, job.seed, fewer)
+    assert physics is not None
+    return fits.fit_network(thing, model, groups, job.size, effort, job.seed, fewer, physics["phi"])

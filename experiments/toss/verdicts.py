@@ -64,7 +64,7 @@ def of(found: Mapping[str, Parts]) -> tuple[dict[str, Any], list[Claim], dict[st
 
 
 def _unknowns(thing: things.Thing, parts: Sequence[Part]) -> dict[str, Any]:
-    values = np.exp(np.concatenate([p["phi"] for p in parts], 1))
+    values = np.asarray(thing.values(np.concatenate([p["phi"] for p in parts], 1)))
     return {
         u.name: {"mean": v.mean(), "std": v.std(), "groups": v} for u, v in zip(thing.unknowns, values, strict=True)
     }

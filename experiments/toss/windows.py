@@ -20,6 +20,12 @@ class Throws(NamedTuple):
     qvel: np.ndarray  # [R, nv, n] row 0 as measured, later rows from the poses
     seen: np.ndarray  # [R, n]
 
+    @property
+    def heading(self) -> np.ndarray:
+        """Where each throw is going, [2, n]: the way from its first place to the middle of the board."""
+        way = -self.qpos[0, :2]
+        return way / np.maximum(np.linalg.norm(way, axis=0), 1e-6)
+
     def of(self, index: np.ndarray) -> "Throws":
         """Some of them."""
         return Throws(*(x[..., index] for x in self))
@@ -35,6 +41,7 @@ class Windows(NamedTuple):
 
     qpos: np.ndarray  # [nq, W]
     qvel: np.ndarray  # [nv, W]
+    heading: np.ndarray  # [2, W]
     truth: np.ndarray  # [H, nq, W]
     seen: np.ndarray  # [H, W]
 
@@ -64,7 +71,7 @@ def whole(throws: Throws, rows: int) -> Windows:
     last = len(throws.seen) - 1
     at = np.minimum(np.arange(1, rows + 1), last)
     seen = throws.seen[at] * (np.arange(1, rows + 1) <= last)[:, None]
-    return Windows(throws.qpos[0], throws.qvel[0], throws.qpos[at], seen)
+    return Windows(throws.qpos[0], throws.qvel[0], throws.heading, throws.qpos[at], seen)
 
 
 def window(throws: Throws, start: np.ndarray, rows: int) -> Windows:
@@ -73,4 +80,4 @@ def window(throws: Throws, start: np.ndarray, rows: int) -> Windows:
     at = np.minimum(start + np.arange(1, rows + 1)[:, None], len(throws.seen) - 1)
     truth = throws.qpos[at, :, n].transpose(0, 2, 1)
     seen = throws.seen[at, n] * (start + np.arange(1, rows + 1)[:, None] < len(throws.seen))
-    return Windows(throws.qpos[start, :, n].T, throws.qvel[start, :, n].T, truth, seen)
+    return Windows(throws.qpos[start, :, n].T, throws.qvel[start, :, n].T, throws.heading, truth, seen)
