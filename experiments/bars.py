@@ -103,7 +103,7 @@ def run(options: Break) -> None:
     print(f"{held.sum()} records show no sudden break and are taken as held, not broken: {_names(bars, held)}")
     parts: dict[str, list[dict[str, np.ndarray]]] = {"seen": [], "unseen": []}
     for split in splits(bars, options):
-        digest = fingerprint("break", bars.digest, split.name, options.quick, str(options.holdout))
+        digest = fingerprint("break 2", bars.digest, split.name, options.quick, str(options.holdout))
         path = options.out / "parts" / f"{split.name}.npz"
         part = finished(path, digest, lambda split=split: score(bars, split, quick=options.quick))
         if len(part["cells"]):

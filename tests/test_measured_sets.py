@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.measured import bar_set, calibration, screw_rivals, screw_set, splits, thread
+from experiments.measured import bar_set, calibration, screw_rivals, screw_set, splits, strength, thread
 from experiments.measured.pendulum_set import STEP, read_runs
 
 
@@ -223,3 +223,25 @@ def test_uniform_numbers_pass_and_others_do_not():
     assert calibration.log_loss(np.array([0.5, 0.9]), np.array([True, False])) == pytest.approx(
         [np.log(2), -np.log(0.1)]
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("Some PETG Blue", "PETG"), ("X PET-CF", "PET"), ("Y PA6-GF25 Gray", "nylon"), ("Bridge Clear", "other")],
+)
+def test_a_name_tells_its_base_polymer(name, expected):
+    assert list(bar_set.FAMILIES)[bar_set.family(name)] == expected
+
+
+def test_a_material_never_seen_may_be_any_material(tmp_path):
+    np.savez(tmp_path / "tensile_break_dev.npz", **bars())
+    found, _ = bar_set.read_bars(tmp_path)
+    shown = found.used & (np.arange(3) > 0)[:, None, None]
+    fitted = strength.fit(found, shown, steps=3, draws=2)
+    loads = np.broadcast_to(np.log([100.0, 300.0, 900.0, 3000.0]), (3, 2, 4))
+    density, chance = strength.predict(fitted, loads, found.log_area)
+    usual, below = fitted.any_bar[0](loads[0, 0] - found.log_area[0, 0])
+    assert np.all(density[0, 0] >= usual - np.log(2) - 1e-6)
+    assert np.all((chance[0, 0] >= below / 2 - 1e-6) & (chance[0, 0] <= (1 + below) / 2 + 1e-6))
+    assert density[1, 0, 0] < usual[0] - np.log(2)  # bars of it were seen: it is not any material
+    assert np.all(np.diff(chance) >= 0)

@@ -26,6 +26,9 @@ COLUMNS = {
     "suspect": Column(0, 1),
 }
 _FIBRE = re.compile(r"(?<![A-Z])(CF|GF)\d*(?![A-Z])")
+FAMILIES = {"PLA": "PLA", "PETG": "PETG|PCTG", "PET": "PET", "styrene": "ABS|ASA|HIPS", "nylon": "PA|NYLON", "PC": "PC",
+            "soft": "TPU|TPE|FLEX", "other": ""}  # fmt: skip
+"""Base polymers by the words of a name; the last is for names that say none."""
 
 
 class Bars(NamedTuple):
@@ -39,6 +42,7 @@ class Bars(NamedTuple):
     log_area: np.ndarray  # [M, 2] log mm², the median of its direction where unknown
     area_std: np.ndarray  # [M, 2] what is unknown of log_area
     fibre: np.ndarray  # [M] 1 with carbon or glass fibre in the name
+    family: np.ndarray  # [M] place of its base polymer in FAMILIES
     trial: np.ndarray  # [M, 2, K] number of the bar
     marked: np.ndarray  # [M, 2, K] bool: the set's own column `suspect`
     digest: str
@@ -76,6 +80,7 @@ def tabulate(found: MeasuredSet, aside: np.ndarray) -> Bars:
         tuple(str(name) for name in materials),
         *(cells(np.log(of["break_force"]), 0.0), cells(broke, False), cells(np.ones(len(m), bool), False)),
         *(cells(aside, False), log_area, area_std, np.array([has_fibre(str(name)) for name in materials])),
+        np.array([family(str(name)) for name in materials]),
         *(cells(of["trial"].astype(int), -1), cells(of["suspect"] > 0, False), found.digest),
     )
 
@@ -89,6 +94,12 @@ def is_break(force: np.ndarray) -> bool:
 def has_fibre(material: str) -> float:
     """1 if the name of a material says that it holds cut carbon or glass fibre, else 0."""
     return float(bool(_FIBRE.search(material.upper())))
+
+
+def family(material: str) -> int:
+    """The base polymer that the name of a material says, as a place in FAMILIES."""
+    found = (i for i, words in enumerate(FAMILIES.values()) if re.search(rf"\b({words})\d*\b", material.upper()))
+    return next(found)
 
 
 def _count_up(groups: np.ndarray) -> np.ndarray:

@@ -5,11 +5,13 @@
     H(z) = e^z + Σ_j e^(b_j + e_j z),  e_j > 0  the learned hazard, summed up to this load; Weibull's law, then flaws
     P(no break below F) = exp(−H)               rises in load for any weights, as every e_j > 0
 
-Partial pooling: the strength relative to what material and direction let one expect, ρ = e^(ℓ − b_a − w_a·fibre), has
-(ρ^λ − 1) / λ ~ N(0, τ_a²), correlated by r between the two directions of a material, and log s_g ~ N(c_a, τ_s²).
-All of ℓ and s are integrated out on a grid: bars of one group narrow it, a material never seen keeps the whole
-spread. λ, b, w, τ, r, c and the hazard's weights maximise the marginal likelihood; draws from its curvature carry how
-well they are known (an ensemble). A bar that held up to F enters with P(no break below F).
+Partial pooling: the strength relative to what material and direction let one expect, ρ = e^(ℓ − b_a − w_a·fibre − v_fa) with
+the base polymer f that the name says, has (ρ^λ − 1) / λ ~ N(0, (τ_a κ_f)²), correlated by r between the two directions of a
+material, and log s_g ~ N(c_a, τ_s²). Polymers of few materials keep v near 0 and κ near 1. All of ℓ and s are integrated out
+on a grid: bars of one group narrow it, a material never seen keeps the whole spread. A name may also mislead: a material
+never seen is with chance ½ as its name says and with ½ just any material, whose stresses at break have a normal law in each
+direction. λ, b, w, v, τ, κ, r, c and the hazard's weights maximise the marginal likelihood; draws from its curvature carry
+how well they are known (an ensemble). A bar that held up to F enters with P(no break below F).
 """
 
 from typing import NamedTuple
@@ -21,9 +23,11 @@ import optax
 from flax import nnx
 from jax.flatten_util import ravel_pytree
 
-from experiments.measured.bar_set import Bars
+from experiments.measured.bar_rivals import Law, normal
+from experiments.measured.bar_set import FAMILIES, Bars
 
 NODES, REACH, BEND = 61, 2.0, 4.5  # grid of ℓ around a group: points, half width (log), how much denser inside
+LOADS = 120  # tried for the largest safe one
 SCATTERS = 9  # Gauss-Hermite nodes of log s
 
 
@@ -49,6 +53,8 @@ class Pooling(nnx.Module):
         self.hazard = Hazard()
         self.level = nnx.Param(jnp.array([3.9, 3.0]))  # b, log MPa
         self.fibre = nnx.Param(jnp.zeros(2))  # w
+        self.family = nnx.Param(jnp.zeros((len(FAMILIES), 2)))  # v
+        self.family_spread = nnx.Param(jnp.zeros(len(FAMILIES)))  # log κ
         self.log_spread = nnx.Param(jnp.log(jnp.array([0.25, 0.35])))  # τ
         self.correlation = nnx.Param(jnp.array(0.5))  # artanh r
         self.power = nnx.Param(jnp.array(1.0))  # λ
@@ -64,6 +70,7 @@ class Table(NamedTuple):
     weight: jax.Array  # [M, 2, K]
     fibre: jax.Array  # [M]
     area_std: jax.Array  # [M, 2]
+    family: jax.Array  # [M, families] one of them 1
 
 
 class Fit(NamedTuple):
@@ -71,6 +78,7 @@ class Fit(NamedTuple):
 
     weights: np.ndarray
     table: Table
+    any_bar: tuple[Law, Law]  # log MPa of bars of any material, per direction
 
 
 class _Tables(NamedTuple):
@@ -85,7 +93,8 @@ class _Tables(NamedTuple):
 def table(bars: Bars, shown: np.ndarray) -> Table:
     """The bars of which `shown` [M, 2, K] is true, for the model."""
     x = np.where(bars.used, bars.log_load - bars.log_area[..., None], 3.5)
-    arrays = (x, bars.broke, shown & bars.used, bars.fibre, bars.area_std)
+    family = np.eye(len(FAMILIES))[bars.family]
+    arrays = (x, bars.broke, shown & bars.used, bars.fibre, bars.area_std, family)
     return Table(*(jnp.asarray(a, jnp.float32) for a in arrays))
 
 
@@ -107,7 +116,9 @@ def _grid() -> tuple[np.ndarray, np.ndarray]:
 
 def _tables(pooling: Pooling, bars: Table) -> _Tables:
     offsets, widths = _grid()
-    expected = pooling.level[...] + bars.fibre[:, None] * pooling.fibre[...]  # [M, 2]
+    expected = (
+        pooling.level[...] + bars.fibre[:, None] * pooling.fibre[...] + bars.family @ pooling.family[...]
+    )  # [M, 2]
     seen = bars.weight * bars.broke
     count = seen.sum(-1)
     middle = jnp.where(count > 0, (seen * bars.x).sum(-1) / jnp.maximum(count, 1), expected)
@@ -117,13 +128,14 @@ def _tables(pooling: Pooling, bars: Table) -> _Tables:
     held, density = _survival(pooling.hazard, bars.x, ell, scatter)
     log = jnp.where(bars.broke[:, :, None, None, :] > 0, density, held)
     likelihood = (log * bars.weight[:, :, None, None, :]).sum(-1) + np.log(mass / mass.sum())
-    return _Tables(ell, scatter, likelihood, _prior(pooling, ell - expected[..., None], bars.area_std, widths))
+    return _Tables(ell, scatter, likelihood, _prior(pooling, ell - expected[..., None], bars, widths))
 
 
-def _prior(pooling: Pooling, gap: jax.Array, area_std: jax.Array, widths: np.ndarray) -> jax.Array:
+def _prior(pooling: Pooling, gap: jax.Array, bars: Table, widths: np.ndarray) -> jax.Array:
     """Log mass of the strengths of both directions, from log ρ = gap [M, 2, NODES] -> [M, NODES, NODES]."""
     power, r = pooling.power[...] + 1e-3, jnp.tanh(pooling.correlation[...])
-    spread = jnp.sqrt(jnp.exp(2 * pooling.log_spread[...]) + area_std**2)  # [M, 2]
+    own = pooling.log_spread[...] + (bars.family @ pooling.family_spread[...])[:, None]
+    spread = jnp.sqrt(jnp.exp(2 * own) + bars.area_std**2)  # [M, 2]
     d = jnp.expm1(power * gap) / power / spread[..., None]
     one, two = d[:, 0, :, None], d[:, 1, None, :]
     square = (one**2 - 2 * r * one * two + two**2) / (1 - r**2)
@@ -142,6 +154,8 @@ def _before(pooling: Pooling) -> jax.Array:
     """Minus the log of the weak priors of what the groups share."""
     terms = (
         (pooling.fibre[...], 0.0, 0.3),
+        (pooling.family[...], 0.0, 0.25),
+        (pooling.family_spread[...], 0.0, 0.5),
         (pooling.power[...], 1.0, 0.5),
         (pooling.correlation[...], 0.0, 1.0),
         (pooling.log_spread[...], np.log(0.3), 0.5),
@@ -188,7 +202,12 @@ def fit(bars: Bars, shown: np.ndarray, *, seed: int = 0, steps: int = 180, draws
     size = np.maximum(size, 1.0)  # a weight that the bars say nothing of keeps about its prior
     half = np.random.default_rng(seed).standard_normal((draws // 2, len(best)))
     noise = np.concatenate([half, -half]) / np.sqrt(size)
-    return Fit(best + noise @ directions.T, seen)
+    return Fit(best + noise @ directions.T, seen, _any_bar(seen))
+
+
+def _any_bar(seen: Table) -> tuple[Law, Law]:
+    x, known = np.asarray(seen.x, float), np.asarray(seen.broke * seen.weight) > 0
+    return normal(x[:, 0][known[:, 0]]), normal(x[:, 1][known[:, 1]])
 
 
 @jax.jit
@@ -208,12 +227,19 @@ def predict(fitted: Fit, log_load: np.ndarray, log_area: np.ndarray) -> tuple[np
     x = jnp.asarray(log_load - log_area[..., None], jnp.float32)
     found = [_predict(jnp.asarray(draw, jnp.float32), fitted.table, x) for draw in fitted.weights]
     density, held = (np.stack([np.asarray(pair[i], np.float64) for pair in found]) for i in range(2))
-    return np.logaddexp.reduce(density) - np.log(len(found)), 1.0 - np.exp(np.minimum(held, 0.0)).mean(axis=0)
+    told = np.logaddexp.reduce(density) - np.log(len(found)), 1.0 - np.exp(np.minimum(held, 0.0)).mean(axis=0)
+    usual = [
+        np.stack(part, 1)
+        for part in zip(*(law(np.asarray(x[:, a])) for a, law in enumerate(fitted.any_bar)), strict=True)
+    ]
+    new = (np.asarray(fitted.table.weight).sum((1, 2)) == 0)[:, None, None]
+    mixed = np.logaddexp(told[0], usual[0]) - np.log(2), (told[1] + usual[1]) / 2
+    return np.where(new, mixed[0], told[0]), np.where(new, mixed[1], told[1])
 
 
 def largest_load(fitted: Fit, log_area: np.ndarray, risk: float = 0.01) -> np.ndarray:
     """The largest load (N) that keeps P(break) at or below `risk`, [M, 2]."""
-    loads = np.broadcast_to(np.linspace(np.log(20.0), np.log(5000.0), 240), (*log_area.shape, 240))
+    loads = np.broadcast_to(np.linspace(np.log(20.0), np.log(5000.0), LOADS), (*log_area.shape, LOADS))
     chance = predict(fitted, loads, log_area)[1]
-    rows = zip(chance.reshape(-1, 240), loads.reshape(-1, 240), strict=True)
+    rows = zip(chance.reshape(-1, LOADS), loads.reshape(-1, LOADS), strict=True)
     return np.exp([np.interp(risk, np.maximum.accumulate(p), x) for p, x in rows]).reshape(log_area.shape)

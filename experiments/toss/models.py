@@ -47,9 +47,9 @@ class Model(NamedTuple):
 class Start(NamedTuple):
     """Where W throws begin."""
 
-    qpos: Array  # [nq, W]
-    qvel: Array  # [nv, W]
-    heading: Array  # [2, W]
+    qpos: Any  # [nq, W]
+    qvel: Any  # [nv, W]
+    heading: Any  # [2, W]
 
 
 def _grouped(phi: Array, worlds: int) -> Array:
