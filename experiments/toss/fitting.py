@@ -35,14 +35,14 @@ POSITION, ROTATION = 0.13, np.radians(17.0)
 class Effort(NamedTuple):
     """How long to fit."""
 
-    descent: int = 30
-    search: int = 8
-    again: int = 5  # of the search, from the φ of fewer throws
+    descent: int = 20
+    search: int = 6
+    again: int = 4  # of the search, from the φ of fewer throws
     candidates: int = 12
     batch: int = 32
     rows: int = 112
     window: int = 40
-    updates: int = 250  # at each number of throws, from the weights of fewer
+    updates: int = 150  # at each number of throws, from the weights of fewer
     rate: float = 4e-3
 
 
