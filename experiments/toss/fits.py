@@ -21,6 +21,7 @@ from experiments.toss.things import Thing
 from experiments.toss.windows import Throws, whole
 
 Array = jax.Array
+SHOWN = 3  # predicted throws of the first group that are kept
 ROWS = 32  # whole throws are predicted in multiples of so many rows, so that another set asks for no new program
 
 
@@ -71,10 +72,11 @@ def _roll(model: Model, rows: int) -> Any:
 
 
 def judged(thing: Thing, model: Model, fitted: Fitted, groups: Groups) -> dict[str, np.ndarray]:
-    """Scores of every asked throw, one column per measure: [n, 5], with its group and its number."""
+    """Scores of every asked throw, one column per measure: [n, 5], its group and its number; a few predictions to look at."""
     found = predict(model, fitted, groups)
     table = [np.column_stack(score(thing, q, groups.ask_about.of(a))) for q, a in zip(found, groups.asked, strict=True)]
     return {
+        "shown": found[0][..., :SHOWN],
         "scores": np.concatenate(table),
         "throw": np.concatenate(groups.asked),
         "group": np.concatenate([np.full(len(a), m) for m, a in enumerate(groups.asked)]),

@@ -42,7 +42,8 @@ class Effort(NamedTuple):
     batch: int = 32
     rows: int = 112
     window: int = 40
-    updates: int = 150  # at each number of throws, from the weights of fewer
+    updates: int = 150  # of a correction at each number of throws, from the weights of fewer
+    alone: int = 3  # times as many for a network that must learn contact itself
     rate: float = 4e-3
 
 
@@ -207,4 +208,5 @@ def learn(
     fresh = model.fresh(jax.random.key(seed), groups)
     if known is not None:
         fresh = jax.tree.unflatten(jax.tree.structure(fresh), [jnp.asarray(x) for x in known])
-    return descend(fresh, step, steps=effort.updates, rate=effort.rate, groups=groups, last=False)
+    steps = effort.updates * (effort.alone if model.name == "network" else 1)
+    return descend(fresh, step, steps=steps, rate=effort.rate, groups=groups, last=False)

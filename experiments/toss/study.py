@@ -6,20 +6,19 @@ are fitted to the throws of all other folds, or to 4, 8, 16 … 256 of them:
     identified     our engine, elliptic cone, with friction, stiffness, damping, scale and inertia found from the throws
     pyramidal      the same with MuJoCo's default cone
     hybrid         the identified engine with a learned correction before its contact solve
-    network        a network in the engine's place, the same throws and the same updates
+    network        a network in the engine's place: the same throws, three times the updates
 
 Finished fits are kept in `--out`/parts: an interrupted run goes on where it was.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from experiments.measured.reporting import publish
 from experiments.measured.splits import fingerprint, finished
-from experiments.toss import fits, models, sets, things, verdicts
+from experiments.toss import fits, models, pictures, sets, things, verdicts
 from experiments.toss.fitting import Effort
 from experiments.toss.models import Model
 from experiments.toss.options import Toss
@@ -27,8 +26,8 @@ from experiments.toss.things import Thing
 
 SIZES = (4, 8, 16, 32, 64, 128, 256)
 QUICK_SIZES = (32,)
-QUICK = Effort(descent=10, search=4, again=3, candidates=8, updates=80)
-VERSION = 3  # of the method: finished parts of another one are not used
+QUICK = Effort(descent=10, search=4, again=3, candidates=8, updates=80, alone=1)
+VERSION = 4  # of the method: finished parts of another one are not used
 
 
 class Job(NamedTuple):
@@ -53,19 +52,19 @@ def sizes_of(options: Toss, most: int) -> tuple[int | None, ...]:
 def run(options: Toss) -> None:
     """Fit and score everything, write results.json, figures and tables, and print the claims."""
     effort = QUICK if options.quick else Effort()
-    found = {"cube": _thing(options, "cube", sets.read_cubes, effort)}
-    if not options.no_elbow:
-        found["elbow"] = _thing(options, "elbow", sets.read_elbows, effort)
+    reading = {"cube": sets.read_cubes} | ({} if options.no_elbow else {"elbow": sets.read_elbows})
+    data = {
+        name: (read(options.data), read(options.holdout) if options.holdout else None) for name, read in reading.items()
+    }
+    found = {name: _thing(options, name, *both, effort) for name, both in data.items()}
     numbers, claims, tables = verdicts.of(found)
+    pictures.draw(numbers["cube"], options.out)
+    pictures.replays(found, {name: aside or own for name, (own, aside) in data.items()}, options.out)
     publish("toss", options, numbers, claims, tables)
 
 
-def _thing(
-    options: Toss, name: str, read: Callable[[Any], sets.Set], effort: Effort
-) -> dict[str, list[dict[str, np.ndarray]]]:
+def _thing(options: Toss, name: str, data: sets.Set, aside: sets.Set | None, effort: Effort) -> "Parts":
     """Parts of one thing by model and size ("hybrid-32"), one per seed."""
-    data = read(options.data)
-    aside = read(options.holdout) if options.holdout else None
     print(f"{name}: {data.throws.number} throws" + (f", {aside.throws.number} kept aside" if aside else ""))
     out: Parts = {}
     for seed in range(options.seed, options.seed + options.seeds):

@@ -59,7 +59,10 @@ def of(found: Mapping[str, Parts]) -> tuple[dict[str, Any], list[Claim], dict[st
         thing = things.cube() if name == "cube" else things.elbow()
         numbers[name] = {key: summary(p) for key, p in parts.items()}
         numbers[name]["unknowns"] = {key: _unknowns(thing, p) for key, p in parts.items() if "phi" in p[0]}
+        numbers[name]["ratios"] = ratios(parts)
         tables[f"{name}: whole throws from their first row"] = _table(name, numbers[name])
+        if len(sizes(parts)) > 1:
+            tables[f"{name}: from few throws to many"] = _curve_table(numbers[name], sizes(parts))
     return numbers, _claims(found["cube"], numbers["cube"]), tables
 
 
@@ -103,11 +106,55 @@ def _claims(parts: Parts, numbers: Mapping[str, Any]) -> list[Claim]:
             claims.append(
                 _claim(f"toss_{kind}_{measure}", f"cube, {NAMES[kind]}: {what}", s["mean"], s["interval"], target)
             )
-    return claims + _from_32(parts) + _over_pyramid(parts)
+    return claims + _curve(numbers["ratios"]) + _from_32(parts) + _over_pyramid(parts)
 
 
 def _claim(name: str, statement: str, value: float, interval: Any, target: float) -> Claim:
     return Claim(id=name, statement=statement, value=float(value), interval=interval, target=target, better="lower")
+
+
+def sizes(parts: Mapping[str, Any]) -> list[str]:
+    """The numbers of known throws, as they are named, from few to all."""
+    return [key.removeprefix("hybrid-") for key in parts if key.startswith("hybrid-")]
+
+
+def ratios(parts: Parts) -> dict[str, Any]:
+    """Hybrid over each rival at each number of known throws: ratio of mean errors with its interval."""
+    return {
+        rival: {
+            size: {what: dict(zip(("value", "interval"), ratio(parts[f"hybrid-{size}"], parts[f"{rival}-{size}"], column),
+                                  strict=True))
+                   for what, column in (("position", POSITION), ("rotation", ROTATION))}
+            for size in sizes(parts)
+        }
+        for rival in ("identified", "network")
+    }  # fmt: skip
+
+
+def _curve(found: Mapping[str, Any]) -> list[Claim]:
+    """The worst number of throws for the hybrid, and the worst from 32 on, against each rival and in each measure."""
+    claims = []
+    for rival in ("identified", "network"):
+        for what in ("position", "rotation"):
+            values = {size: each[what] for size, each in found[rival].items()}
+            many = {size: v for size, v in values.items() if size == "all" or int(size) >= 32}
+            for name, few, target in (("every_size", values, 1.02), ("from_32", many, 1.0)):
+                size, worst = max(few.items(), key=lambda item: item[1]["value"])
+                when = "at every number of throws" if name == "every_size" else "from 32 throws on"
+                text = f"cube, {what} error: hybrid over {NAMES[rival]}, {when}; the worst: {size} throws"
+                claims.append(_claim(f"toss_{name}_{rival}_{what}", text, worst["value"], worst["interval"], target))
+    return claims
+
+
+def _curve_table(numbers: Mapping[str, Any], named: Sequence[str]) -> list[tuple[str, ...]]:
+    """Position % and rotation ° of each model, and the hybrid's share of each rival's."""
+    rows = [("throws known", "identified", "network alone", "hybrid", "hybrid / identified", "hybrid / network")]
+    both = lambda m: f"{m['position']['mean']:.2f} %, {m['rotation']['mean']:.2f}°"  # noqa: E731
+    for size in named:
+        share = (numbers["ratios"][rival][size] for rival in ("identified", "network"))
+        rows.append((size, *(both(numbers[f"{kind}-{size}"]) for kind in ("identified", "network", "hybrid")),
+                     *(f"{r['position']['value']:.3f}, {r['rotation']['value']:.3f}" for r in share)))  # fmt: skip
+    return rows
 
 
 def _from_32(parts: Parts) -> list[Claim]:
