@@ -22,7 +22,7 @@ class Toss(Measured):
     folds: int = 5
     """Parts into which the throws are cut; each is scored by models that never saw it."""
     no_elbow: bool = False
-    """Leave the two hinged boxes out."""
+    """Leave the two hinged boxes out, as --quick does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -52,7 +52,7 @@ def sizes_of(options: Toss, most: int) -> tuple[int | None, ...]:
 def run(options: Toss) -> None:
     """Fit and score everything, write results.json, figures and tables, and print the claims."""
     effort = QUICK if options.quick else Effort()
-    reading = {"cube": sets.read_cubes} | ({} if options.no_elbow else {"elbow": sets.read_elbows})
+    reading = {"cube": sets.read_cubes} | ({} if options.no_elbow or options.quick else {"elbow": sets.read_elbows})
     data = {
         name: (read(options.data), read(options.holdout) if options.holdout else None) for name, read in reading.items()
     }
