@@ -4,6 +4,8 @@ Folds by controller: all runs of some controllers are hidden, and of the other c
 identified physics, a network alone and the hybrid (`measured.double_pendulum`, `measured.pendulum_fit`) are fitted to the
 rest and asked for the angles 0.1 to 2 s ahead, from the state at the beginning of a window and the measured torque alone.
 
+The residual is trusted as far as runs set aside say (`measured.pendulum_trust`).
+
     error     root mean square over both joints of the angle error, rad; median over the windows of a group
     group     one design under one controller; many are balanced where errors grow 50-fold in a second, hence medians
     ratio     geometric mean over groups of the ratio of medians; intervals by drawing runs
@@ -22,6 +24,7 @@ from experiments.measured.double_pendulum import published
 from experiments.measured.options import Doublepend as Options
 from experiments.measured.pendulum_fit import HORIZONS_S, Models
 from experiments.measured.pendulum_set import Run, read_runs
+from experiments.measured.pendulum_trust import GRID, KINDS, calibrated, kind_of
 from experiments.measured.reporting import publish
 from experiments.measured.splits import fingerprint, finished, group_folds
 from hybridwm.results import Claim
@@ -98,6 +101,15 @@ def score(runs: Sequence[Run], split: Split, *, quick: bool) -> dict[str, np.nda
     }
 
 
+def trusted(runs: Sequence[Run], split: Split, part: dict[str, np.ndarray], *, quick: bool) -> dict[str, np.ndarray]:
+    """How far the residual is to be trusted, and the hybrid's errors then, [windows, horizons]."""
+    models, asked = unpacked(part), [runs[i] for i in split.asked]
+    much = calibrated(models, [runs[i] for i in split.chosen])
+    places = pendulum_fit.every(asked, most=8 if quick else 40)
+    error = pendulum_fit.errors("hybrid", models.theta, models.residual, asked, places, lambda run: much[kind_of(run)])
+    return {"error": error, "trust": np.array([much[kind] for kind in KINDS])}
+
+
 def _packed(name: str, weights: nnx.State | None) -> dict[str, np.ndarray]:
     return {f"{name}_{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves(weights))}
 
@@ -126,14 +138,23 @@ def run(options: Options) -> None:
         path = options.out / "parts" / f"{split.name}.npz"
         print(f"{split.name}: {len(split.learned)} runs to learn from, {len(split.asked)} asked about")
         part = finished(path, digest, lambda split=split: score(runs, split, quick=options.quick))
+        again = finished(
+            options.out / "parts" / f"trust-{split.name}.npz",
+            fingerprint("trust", digest, GRID),
+            lambda split=split, part=part: trusted(runs, split, part, quick=options.quick),
+        )
+        part["error"][:, MODELS.index("hybrid")], part["trust"] = again["error"], again["trust"]
         parts.append(part)
+        print(f"  trust: {dict(zip(KINDS, again['trust'].tolist(), strict=True))}")
         print(
             f"  medians at 1 s (rad): {dict(zip(MODELS, np.median(part['error'][..., AT], 0).round(3).tolist(), strict=True))}"
         )
     scored = {key: np.concatenate([part[key] for part in parts]) for key in ("error", "run", "unseen")}
     if not scored["unseen"].any():
         raise ValueError(f"no run under a controller never seen lasts {HORIZONS_S[-1]:g} s: give more runs")
-    numbers = summary(runs, scored) | {"refused": sum(bool(part["refused"]) for part in parts), "fits": len(parts)}
+    numbers = summary(runs, scored)
+    numbers |= {"trust": {kind: [part["trust"][k] for part in parts] for k, kind in enumerate(KINDS)}}
+    numbers |= {"refused": sum(bool(part["refused"]) for part in parts), "fits": len(parts)}
     digest = fingerprint("tracking", found.digest, options.quick, options.seeds)
     track = finished(
         options.out / "parts" / "tracking.npz", digest, lambda: tracking.study(unpacked(parts[0]), quick=options.quick)

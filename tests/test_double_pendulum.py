@@ -9,7 +9,7 @@ from flax import nnx
 
 from experiments import doublepend
 from experiments.measured import double_pendulum as dp
-from experiments.measured import pendulum_fit, seat
+from experiments.measured import pendulum_fit, pendulum_trust, seat
 from experiments.measured.options import Doublepend
 from experiments.measured.pendulum_set import DESIGNS, STEP, Run
 from physics.scene import load_scene
@@ -118,3 +118,33 @@ def test_the_filter_learns_from_a_seat_where_the_thread_lies():
     assert ((chance > 0) & (chance < 1)).all()
     density = np.exp(memory.log_density(seat.KNOTS))
     assert density.sum() * (seat.KNOTS[1] - seat.KNOTS[0]) == pytest.approx(1, rel=1e-4)
+
+
+def test_trust_of_a_kind_of_driving_is_the_best_on_runs_set_aside():
+    groups = [Run(0, kind, *[np.zeros((1, 2))] * 3, True, False) for kind in ("sysid", "sysid0812", "swing")]
+    at = [0, 0, 1, 1, 2, 2]
+    error = np.ones((len(pendulum_trust.GRID), 6))
+    error[2, :4], error[4, :4] = 0.8, 1.2  # half is best for identification
+    error[4, 4:] = 0.3
+    assert pendulum_trust._best(error, groups, at, "identification") == 0.5
+    assert pendulum_trust._best(error, groups, at, "controller") == 1.0
+    assert pendulum_trust._best(error[:, :4], groups, at[:4], "controller") == 1.0  # nothing set aside
+    assert [pendulum_trust.kind_of(run) for run in groups] == ["identification", "identification", "controller"]
+
+
+def test_without_trust_the_hybrid_is_the_physics(run):
+    theta = jnp.asarray(dp.published(), jnp.float32)
+    given = pendulum_fit.cut([run], [(0, 60), (0, 100)], 20, dp.published())
+    residual = nnx.merge(pendulum_fit.graph_of("hybrid")[0], pendulum_fit.graph_of("hybrid")[1])
+    residual.last.bias[...] = jnp.ones(2)
+    plain, doubted, learned = (
+        dp.rollout(law, given)[0]
+        for law in (
+            dp.hybrid(theta, None),
+            dp.hybrid(theta, residual, jnp.array([0.0, 1.0])),
+            dp.hybrid(theta, residual),
+        )
+    )
+    np.testing.assert_allclose(doubted[..., 0], plain[..., 0], atol=1e-5)
+    np.testing.assert_allclose(doubted[..., 1], learned[..., 1], atol=1e-5)
+    assert np.abs(plain - learned).max() > 1e-3

@@ -3,13 +3,13 @@
 M(q) q̈ + C(q, q̇) + G(q) + b q̇ + c atan(100 q̇) = τ + w          q₁ from hanging down, q₂ relative to the upper arm
 
 θ = log (I₁ + m₂l₁², I₂, m₂l₁r₂, g(m₁r₁ + m₂l₁), g m₂r₂, armatures, b₁ b₂, c₁ c₂)      [11], all that motion can tell
-w = r_φ(q, q̇, τ, m)    bounded; 0 before training
+w = g r_φ(q, q̇, τ, m)  bounded; 0 before training; g: trust, 1 while learning, then as runs set aside say (pendulum_trust)
 m   torques of the last 10 and 60 ms; torque that was missing over the last 50 and 200 ms (inverse dynamics of the
     log up to now), which is held during a forecast while its age is told; Runge–Kutta of order 4
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -113,13 +113,13 @@ def features(q: jax.Array, v: jax.Array, u: jax.Array, memory: Memory, design: j
 Law = Callable[[jax.Array, jax.Array, jax.Array, Memory, jax.Array], tuple[jax.Array, jax.Array]]
 
 
-def hybrid(theta: jax.Array, residual: Residual | None) -> Law:
+def hybrid(theta: jax.Array, residual: Residual | None, trust: Any = 1.0) -> Law:
     """One step of the physics with θ [3, 11], and of the residual where there is one: (q, v, u, m, design) -> (q, v)."""
 
     def law(q: jax.Array, v: jax.Array, u: jax.Array, m: Memory, design: jax.Array) -> tuple[jax.Array, jax.Array]:
         own = theta[design].T
         if residual is not None:
-            u = u + BOUND * jnp.tanh(residual(features(q, v, u, m, design)) / BOUND)
+            u = u + trust * BOUND * jnp.tanh(residual(features(q, v, u, m, design)) / BOUND)
         h, f = STEP, lambda q, v: acceleration(own, q, v, u)
         a1 = f(q, v)
         v2 = v + h / 2 * a1

@@ -84,10 +84,10 @@ def _loss(q: jax.Array, v: jax.Array, given: Window) -> jax.Array:
     return (jnp.sqrt(1 + missed) - 1).mean()
 
 
-def _law(kind: str, theta: jax.Array, weights: Any, graph: Any) -> Any:
+def _law(kind: str, theta: jax.Array, weights: Any, graph: Any, trust: Any = 1.0) -> Any:
     if kind == "network":
         return network_alone(nnx.merge(graph, weights))
-    return hybrid(theta, None if weights is None else nnx.merge(graph, weights))
+    return hybrid(theta, None if weights is None else nnx.merge(graph, weights), trust)
 
 
 @partial(jax.jit, static_argnames=("kind", "graph", "steps"))
@@ -117,9 +117,9 @@ def _learn(
 
 
 @partial(jax.jit, static_argnames=("kind", "graph"))
-def _foretold(kind: str, graph: Any, theta: jax.Array, weights: Any, given: Window) -> jax.Array:
+def _foretold(kind: str, graph: Any, theta: jax.Array, weights: Any, trust: jax.Array, given: Window) -> jax.Array:
     """Root mean square over the joints of the angle error at each horizon, [horizons, W] rad."""
-    q = rollout(_law(kind, theta, weights, graph), given)[0]
+    q = rollout(_law(kind, theta, weights, graph, trust), given)[0]
     rows = jnp.array([round(h / STEP) - 1 for h in HORIZONS_S])
     return jnp.sqrt(jnp.mean((q[rows] - given.q[1:][rows]) ** 2, 1))
 
@@ -130,15 +130,17 @@ def graph_of(kind: str, seed: int = 0) -> tuple[Any, nnx.State]:
 
 
 def errors(
-    kind: str, theta: np.ndarray, weights: Any, runs: Sequence[Run], places: list[tuple[int, int]]
-) -> np.ndarray:
-    """Errors at each horizon [windows, horizons], rad; what is not finite is half a turn."""
+    kind: str, theta: np.ndarray, weights: Any, runs: Sequence[Run], places: list[tuple[int, int]],
+    trust: Callable[[Run], float] = lambda run: 1.0,
+) -> np.ndarray:  # fmt: skip
+    """Errors at each horizon [windows, horizons], rad; what is not finite is half a turn. `trust` in the residual, by run."""
     found, graph = [np.zeros((0, len(HORIZONS_S)))], graph_of(kind)[0]
     for at in range(0, len(places), CHUNK):
         some = places[at : at + CHUNK]
         full = (some * (CHUNK // len(some) + 1))[:CHUNK]
         given = cut(runs, full, LONGEST, None if kind == "network" else theta)
-        said = _foretold(kind, graph, jnp.asarray(theta, jnp.float32), weights, given)
+        much = jnp.asarray([trust(runs[i]) for i, _ in full], jnp.float32)
+        said = _foretold(kind, graph, jnp.asarray(theta, jnp.float32), weights, much, given)
         found.append(np.asarray(said, float)[:, : len(some)].T)
     return np.nan_to_num(np.concatenate(found), nan=np.pi, posinf=np.pi)
 
