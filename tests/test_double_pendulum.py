@@ -121,7 +121,8 @@ def test_the_filter_learns_from_a_seat_where_the_thread_lies():
 
 
 def test_trust_of_a_kind_of_driving_is_the_best_on_runs_set_aside():
-    groups = [Run(0, kind, *[np.zeros((1, 2))] * 3, True, False) for kind in ("sysid", "sysid0812", "swing")]
+    still = np.zeros((1, 2))
+    groups = [Run(0, kind, still, still, still, True, False) for kind in ("sysid", "sysid0812", "swing")]
     at = [0, 0, 1, 1, 2, 2]
     error = np.ones((len(pendulum_trust.GRID), 6))
     error[2, :4], error[4, :4] = 0.8, 1.2  # half is best for identification

@@ -148,7 +148,9 @@ def _curve(found: Mapping[str, Any]) -> list[Claim]:
 
 def _curve_table(numbers: Mapping[str, Any], named: Sequence[str]) -> list[tuple[str, ...]]:
     """Position % and rotation ° of each model, and the hybrid's share of each rival's."""
-    rows = [("throws known", "identified", "network alone", "hybrid", "hybrid / identified", "hybrid / network")]
+    rows: list[tuple[str, ...]] = [
+        ("throws known", "identified", "network alone", "hybrid", "hybrid / identified", "hybrid / network")
+    ]
     both = lambda m: f"{m['position']['mean']:.2f} %, {m['rotation']['mean']:.2f}°"  # noqa: E731
     for size in named:
         share = (numbers["ratios"][rival][size] for rival in ("identified", "network"))
