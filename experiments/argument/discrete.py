@@ -49,7 +49,7 @@ KINDS = {
     "network, Bernoulli": {"members": 1},
     "ensemble, Bernoulli": {"members": 5},
 }
-CANDIDATES = ((0.02, 0.3), (0.04, 0.3), (0.01, 0.3), (0.02, 0.0), (0.04, 1.0))
+CANDIDATES = ((0.02, 0.3), (0.04, 0.3), (0.04, 1.0), (0.02, 0.0))
 """Strides in s, noise on the starts."""
 FINE = "hybrid, 0.2 ms"
 FINE_STEPS = 10
@@ -74,7 +74,7 @@ def work_of(options: Discrete) -> Work:
     """The study's, or a first look's."""
     if options.quick:
         return Work(min(options.seeds, 2), 20, 12, 6, 0.1, 600, 2)
-    return Work(options.seeds, 40, 40, 16, 0.1, 2500, 5)
+    return Work(options.seeds, 40, 40, 12, 0.1, 2500, 4)
 
 
 class Asked(NamedTuple):

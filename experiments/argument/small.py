@@ -74,8 +74,8 @@ def work_of(options: Small) -> Work:
     if options.quick:
         few = (Amount(3, 1.2), Amount(6, 4.0))
         return Work(min(options.seeds, 2), (22, 90), 90, few, 100, (2000, 2000), 3, STRIDES[1:2], RATES[:1])
-    amounts = (Amount(3, 1.2), Amount(6, 4.0), Amount(24, 4.0))
-    return Work(options.seeds, (22, 90, 300, 980), 90, amounts, 300, (8000, 8000, 3000, 900), 8, STRIDES, RATES)
+    amounts = (Amount(3, 1.2), Amount(24, 4.0))
+    return Work(options.seeds, (22, 90, 300, 980), 90, amounts, 300, (8000, 8000, 2500, 500), 8, STRIDES, RATES)
 
 
 def of(dataset: Dataset, amount: Amount) -> Dataset:
@@ -170,7 +170,7 @@ class Bench:
         tried = list[dict[str, Any]]()
 
         def best(choices: Any) -> dict[str, Any]:
-            found = [one | {"error": self._network(0, self.work.amounts[-1], one, 0.5).error} for one in choices]
+            found = [one | {"error": self._network(0, self.work.amounts[-1], one, 0.25).error} for one in choices]
             tried.extend(found)
             return min(found, key=lambda one: one["error"])
 
