@@ -13,6 +13,7 @@ Each seed draws its own training data and networks; all are asked about the same
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, partial
 from time import process_time
 from typing import Any, NamedTuple
@@ -74,7 +75,7 @@ def work_of(options: Discrete) -> Work:
     """The study's, or a first look's."""
     if options.quick:
         return Work(min(options.seeds, 2), 20, 12, 6, 0.1, 600, 2)
-    return Work(options.seeds, 40, 40, 12, 0.1, 2500, 4)
+    return Work(options.seeds, 30, 36, 10, 0.1, 1500, 3)
 
 
 class Asked(NamedTuple):
@@ -152,7 +153,7 @@ class Bench:
             seconds[name] = process_time() - begun
         self.watch(f"seed {seed}: {HYBRID}")
         begun, size = process_time(), Size(0, 0, 0, self.work.updates)
-        fitted = fit(self.training(seed), options_of(ROD, size, seed))
+        fitted = fit(self.training(seed), replace(options_of(ROD, size, seed), identify_most=96))
         models[HYBRID], seconds[HYBRID] = Subject(fitted.model, fitted.params), process_time() - begun
         self.watch(f"seed {seed}: questions")
         found = self._judged(models, self.asked)

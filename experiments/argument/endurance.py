@@ -50,7 +50,7 @@ def size_of(options: Endurance) -> Size:
     """The study's, or a first look's."""
     if options.quick:
         return Size(min(options.seeds, 12), min(options.seconds, 20.0), 12.0, 300, (8, 4.0))
-    return Size(options.seeds, options.seconds, 24.0, 1200, (24, 12.0))
+    return Size(options.seeds, options.seconds, 24.0, 800, (16, 8.0))
 
 
 class Lives:

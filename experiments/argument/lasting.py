@@ -54,14 +54,7 @@ class Candidate(NamedTuple):
         return f"{1000 * self.stride:g} ms, noise {self.noise:g}, {width}{longer}"
 
 
-CANDIDATES = (
-    Candidate(0.02),
-    Candidate(0.05),
-    Candidate(0.1),
-    Candidate(0.05, 0.3),
-    Candidate(0.1, 0.3),
-    Candidate(0.05, 0.0, (256, 256)),
-)
+CANDIDATES = (Candidate(0.02), Candidate(0.05), Candidate(0.1), Candidate(0.1, 0.3))
 FEW = (Candidate(0.02), Candidate(0.05), Candidate(0.05, 0.3))
 
 

@@ -74,8 +74,8 @@ def work_of(options: Small) -> Work:
     if options.quick:
         few = (Amount(3, 1.2), Amount(6, 4.0))
         return Work(min(options.seeds, 2), (22, 90), 90, few, 100, (2000, 2000), 3, STRIDES[1:2], RATES[:1])
-    amounts = (Amount(3, 1.2), Amount(24, 4.0))
-    return Work(options.seeds, (22, 90, 300, 980), 90, amounts, 300, (8000, 8000, 2500, 500), 8, STRIDES, RATES)
+    amounts = (Amount(3, 1.2), Amount(12, 4.0))
+    return Work(options.seeds, (22, 90, 980), 90, amounts, 300, (6000, 6000, 400), 6, STRIDES[1:], RATES)
 
 
 def of(dataset: Dataset, amount: Amount) -> Dataset:
@@ -110,19 +110,18 @@ def identify(dataset: Dataset, options: FitOptions) -> Physics:
     return Physics(alone, lagged, process_time() - begun)
 
 
-def hybrid(dataset: Dataset, options: FitOptions, known: Physics) -> tuple[Any, WorldParams]:
-    """The residual on top of the identified physics."""
-    model = world_model(physics.brax_engine(dataset.scene), options.model)
+def hybrid(model: Any, errors: Any, dataset: Dataset, options: FitOptions, known: Physics) -> WorldParams:
+    """The residual on top of the identified physics; `errors` are the model's `window_errors`."""
     train, held_out = prepared(dataset, options)
     params = known.lagged._replace(residual=model.residual.fresh(jax.random.key(options.seed)))
     past = fitting.memory(train, options)
     params = training.normalisation(model, params, batch_of(windows(train, 1, past=past), train.substeps))
-    judged, errors = judged_windows(held_out, options)[0], window_errors(model)
+    judged = judged_windows(held_out, options)[0]
     score = lambda weights: float(np.mean(np.log(np.asarray(errors(with_weights(params, weights), judged)) + 1e-9)))  # noqa: E731
     now = training.begin(model, params, options.stages)
     for latest, _ in training.train(model, params, options.stages, train, score, seed=options.seed, past=past):
         now = latest
-    return model, with_weights(params, now.best)
+    return with_weights(params, now.best)
 
 
 class Bench:
@@ -151,14 +150,22 @@ class Bench:
         """All that one seed has."""
         return self._recorded(f"train-{seed}", *self.work.amounts[-1], seed)
 
-    def error(self, model: Any, params: Any) -> float:
-        """m, median over the test windows."""
-        return float(np.median(np.asarray(window_errors(model)(params, self.test), float)))
+    def error(self, errors: Any, params: Any) -> float:
+        """m, median over the test windows; `errors` are a model's `window_errors`."""
+        return float(np.median(np.asarray(errors(params, self.test), float)))
+
+    def model(self, width: int) -> tuple[Any, Any]:
+        """A hybrid of this width and its `window_errors`, the same for all seeds, so that they are compiled once."""
+        if width not in self.models:
+            options = ModelOptions(hidden=(width, width), members=1)
+            model = world_model(physics.brax_engine(self.scene), options)
+            self.models[width] = model, window_errors(model)
+        return self.models[width]
 
     def _options(self, width: int, seed: int) -> FitOptions:
         stage = Stage(horizon=0, updates=self.work.updates, batch=256, look=max(1, self.work.updates // 4))
         return FitOptions(
-            model=ModelOptions(hidden=(width, width), members=1), stages=(stage,), exact=True, identify_most=64,
+            model=self.model(width)[0].options, stages=(stage,), exact=True, identify_most=64,
             memory_s=MEMORY_S, seed=seed,
         )  # fmt: skip
 
@@ -210,15 +217,14 @@ class Bench:
         data = of(self.data(seed), amount)
         self.watch(f"seed {seed}, {data.steps} transitions: physics")
         known = identify(data, self._options(widths[0], seed))
-        plain = world_model(physics.brax_engine(data.scene), ModelOptions())
-        out = [self._told(IDENTIFIED, 0, data, known.seconds, self.error(plain, known.alone))]
+        out = [self._told(IDENTIFIED, 0, data, known.seconds, self.error(self.model(widths[0])[1], known.alone))]
         for width in widths:
             self.watch(f"seed {seed}, {data.steps} transitions, width {width}: hybrid")
-            begun = process_time()
-            model, params = hybrid(data, self._options(width, seed), known)
+            (model, errors), begun = self.model(width), process_time()
+            params = hybrid(model, errors, data, self._options(width, seed), known)
             seconds, residual = known.seconds + process_time() - begun, params.residual
             assert residual is not None
-            out.append(self._told(HYBRID, count(residual.weights), data, seconds, self.error(model, params)))
+            out.append(self._told(HYBRID, count(residual.weights), data, seconds, self.error(errors, params)))
         return out
 
     def _networks(self, seed: int, amount: Amount, widths: list[int]) -> list[dict[str, Any]]:
@@ -228,7 +234,7 @@ class Bench:
             self.watch(f"seed {seed}, {data.steps} transitions, width {width}: network alone")
             begun = process_time()
             found = self._network(seed, amount, best[str(width)])
-            seconds, error = process_time() - begun, self.error(found.model, found.params)
+            seconds, error = process_time() - begun, self.error(window_errors(found.model), found.params)
             out.append(self._told(NETWORK, count(found.params.weights), data, seconds, error))
         return out
 
