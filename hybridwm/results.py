@@ -80,7 +80,7 @@ def write(
     body = {
         "study": study,
         "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "config": asdict(config) if is_dataclass(config) and not isinstance(config, type) else config,
+        "config": _settings(config),
         "versions": {"python": platform.python_version(), **{v.name: v.installed for v in versions.compare()}},
         "machine": machine(),
         "date": date.today().isoformat(),
@@ -94,6 +94,13 @@ def write(
     part.write_text(json.dumps(plain(body), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(path)
     return read(path)
+
+
+def _settings(config: Any) -> Any:
+    """A mapping as it is; of options all but the folder that the results go to."""
+    if not is_dataclass(config) or isinstance(config, type):
+        return config
+    return {name: value for name, value in asdict(config).items() if name != "out"}
 
 
 def read(path: Path) -> Results:
