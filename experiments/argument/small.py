@@ -128,12 +128,8 @@ class Bench:
     """The parts of the study, each kept where it has been found."""
 
     def __init__(self, options: Small, watch: Callable[[str], None]) -> None:
-        self.work, self.folder, self.watch, self.scene = (
-            work_of(options),
-            place(options),
-            watch,
-            model_scene(PENDULUM, step=STEP_S),
-        )
+        self.work, self.folder, self.watch = work_of(options), place(options), watch
+        self.scene, self.models = model_scene(PENDULUM, step=STEP_S), dict[int, Any]()
 
     def _recorded(self, name: str, episodes: int, seconds: float, seed: int) -> Dataset:
         found = recorded(PENDULUM, self.folder / "data" / name, episodes=episodes, seed=seed, seconds=seconds)
