@@ -57,7 +57,8 @@ class Size(NamedTuple):
     updates: int
 
 
-FULL, QUICK = Size(24, 1.5, 40, 2000), Size(12, 1.5, 16, 500)
+FULL, QUICK = Size(24, 1.5, 32, 1500), Size(12, 1.5, 16, 500)
+STRIDES_S = (0.02, 0.05)
 
 
 class Descendant(NamedTuple):
@@ -65,17 +66,20 @@ class Descendant(NamedTuple):
 
     model: Any
     params: Any
+    stride_s: float | None = None
 
 
-def fitted(line: str, dataset: Dataset, size: Size, seed: int) -> Descendant:
-    """The next generation."""
+def fitted(line: str, dataset: Dataset, size: Size, seed: int, stride: float | None) -> Descendant:
+    """The next generation. The network's first chooses its stride on validation, the others keep it."""
     look = max(50, size.updates // 4)
     if line == "network":
-        common: dict[str, Any] = {"hidden": (64, 64), "members": 3, "place": True}
-        found = fit_rival(dataset, RivalOptions(updates=size.updates, look=look, seed=seed, **common))
-        return Descendant(found.model, found.params)
+        common: dict[str, Any] = {"members": 3, "place": True, "updates": size.updates, "look": look, "seed": seed}
+        found = fit_rival(dataset, RivalOptions(strides=STRIDES_S if stride is None else (stride,), **common))
+        return Descendant(found.model, found.params, found.model.every * STEP_S)
     stages = (Stage(horizon=0, updates=size.updates, batch=256, look=look),) if line == "hybrid" else ()
-    options = FitOptions(model=ModelOptions(members=3), stages=stages, lag=False, exact=True, seed=seed)
+    options = FitOptions(
+        model=ModelOptions(hidden=(32, 32), members=3), stages=stages, lag=False, exact=True, validation=0.25, seed=seed
+    )
     got = fit(dataset, options, unknowns=UNKNOWNS)
     assert got.identified is not None
     return Descendant(got.model, got.params if line == "hybrid" else WorldParams(theta=got.identified.params.theta))
@@ -151,13 +155,15 @@ def lineage(line: str, seed: int, options: Generations, size: Size, true: Truth)
     """Generation after generation; one that can no longer be fitted ends the line, with nothing known any more."""
     steps = round(size.seconds / STEP_S)
     dataset, out = balls.thrown(balls.balls(), balls.throws(np.random.default_rng([seed, 0]), size.throws, steps)), []
+    stride: float | None = None
     for generation in range(options.generations):
         if len(dataset.recordings) < 4:
             out.append(
                 {"error_m": np.inf, "gravity": np.inf, "energy": np.inf, "momentum": np.inf, "penetration_mm": np.inf}
             )
             continue
-        one = fitted(line, dataset, size, seed)
+        one = fitted(line, dataset, size, seed, stride)
+        stride = one.stride_s
         out.append(examined(one, true))
         dataset = offspring(one, balls.throws(np.random.default_rng([seed, generation + 1]), size.throws, steps))
     return out
@@ -172,7 +178,8 @@ def run(options: Generations) -> None:
     """Every line and seed, then results.json, table and figure."""
     size = QUICK if options.quick else FULL
     true = truth(size)
-    found = {line: [descent(line, s, options, size, true) for s in options.each] for line in LINES}
+    each = [{line: descent(line, s, options, size, true) for line in LINES} for s in options.each]
+    found = {line: [one[line] for one in each] for line in LINES}
     real = balls.gravity(true.qpos, true.qvel)
     numbers = {line: {key: _grid(runs, key) for key in runs[0][0]} for line, runs in found.items()} | {
         "gravity_seen": real

@@ -35,7 +35,7 @@ class Shift(Learned):
 
     out: Path = Path("runs/shift")
     """Folder for results.json, figure, table and finished parts."""
-    windows: int = 16
+    windows: int = 12
     """Test windows at each distance; at most 8 with --quick."""
 
 
@@ -47,7 +47,7 @@ class Causes(Learned):
 
     out: Path = Path("runs/causes")
     """Folder for results.json, figure, table and finished parts."""
-    scenes: int = 60
+    scenes: int = 40
     """Test scenes, each in four worlds; at most 12 with --quick."""
 
 

@@ -37,10 +37,12 @@ DAMPING = (Unknown(leaf="dof_damping", label="damping", prior_std=2.0),)
 class Budget:
     """How much is learned."""
 
-    episodes: int = 40
+    episodes: int = 30
     """Of nominal masses; the network has half of them, and as many with varied masses."""
     seconds: float = 2.0
-    hidden: tuple[int, ...] = (64, 64)
+    hidden: tuple[int, ...] = (32, 32)
+    """Of the residual; what is linear in a puck's speed and its sign needs no layers (network.py)."""
+    rival_hidden: tuple[int, ...] = (96, 96)
     members: int = 3
     updates: int = 3000
 
@@ -67,7 +69,7 @@ def learn_network(
     dataset: Dataset, budget: Budget, seed: int, *, strides: tuple[float, ...] = STRIDES_S
 ) -> FittedRival:
     """The ensemble, on as many updates as the hybrid for each stride."""
-    options = RivalOptions(strides=strides, hidden=budget.hidden, members=budget.members, place=True,
+    options = RivalOptions(strides=strides, hidden=budget.rival_hidden, members=budget.members, place=True,
                            updates=budget.updates, look=max(50, budget.updates // 4), seed=seed)  # fmt: skip
     return fit_rival(dataset, options)
 

@@ -1,12 +1,13 @@
 """Claim: outside its training data the hybrid is its physics again; it does not collapse.
 
     kinds       position, speed, mass, command, number of contacts
-    distance    d = 0 inside, else d times the size of the training region beyond its edge: 0.3 % (a millimetre) to 10 times;
+    distance    d times the size of the training region beyond its edge: 0.3 % (a millimetre) to 10 times;
                 of contacts, how many more than one pair touch in the beginning
-    ratio       error(model) / error(identified), paired by window, a second ahead (`believing.paired`), mean over windows
+    inside      what training saw, drawn anew
+    ratio       error(model) / error(identified), paired by window, a second ahead (`measure.paired`), mean over windows
     interval    over seeds: each draws training data and networks anew; the test episodes are the same for all
 
-Inside means 4 % to 96 % of everything at once: what training saw, drawn anew.
+The residual sees no absolute place, the network alone has to: nothing else tells it where the other pucks are.
 """
 
 from typing import Any
