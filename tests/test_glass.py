@@ -2,14 +2,21 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import physics
 from experiments.glass import comparing, keeping, reality, tasks
 from experiments.glass.driving import Driven
 from experiments.glass.options import Glass
 from experiments.glass.walking import rigid
+from hybridwm.judging import evaluation
+from hybridwm.learning.contenders import Subject
+from hybridwm.logs.recordings import Dataset, windows
+from hybridwm.logs.stepping import ready
 from hybridwm.results import Claim
+from hybridwm.world.model import WorldParams, world_model
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +93,18 @@ def test_mistakes_in_options_are_one_sentence():
     for wrong in mistakes:
         with pytest.raises(ValueError, match=r"must be at least|the tasks are"):
             Glass(**wrong)
+
+
+@pytest.mark.slow
+def test_a_restart_from_any_pose_of_a_carry_breaks_nothing(wish):
+    """Told the true masses, lag and strength: what holds in reality holds in the model, wherever it begins."""
+    way = wish.start.qpos[6] + np.clip(0.4 * 0.01 * np.arange(110), 0, 0.35)
+    carried = reality.reality().episode(np.stack([way, 0 * way], 1), seed=0, qpos=wish.start.qpos, qvel=wish.start.qvel)
+    assert not carried.breaks
+    dataset = Dataset(reality.scene(), 0.01, (reality.recording("carry", carried),), {"settled": True})
+    given = windows(ready(dataset), 10, stride=3, past=40)
+    model = world_model(physics.brax_engine(dataset.scene))
+    theta = reality.truth(physics.nominal(dataset.scene))._replace(bond_strength=np.array([[3.0, 0.012]]))
+    told = evaluation.predict(Subject(model, WorldParams(theta, jnp.full(2, 0.04))), given, project=False)
+    assert (told.intact > 0.5).all()
+    assert np.median(np.abs(told.qpos - given.qpos[1:])[:, :2]) < 1e-3

@@ -30,9 +30,9 @@ SPREAD = np.array([0.002, 0.001, 0.02] * 2 + [0.002, 0.002] + [0.03, 0.03, 0.3] 
 UPRIGHT, MOVED = 0.1, 0.01  # rad, m
 
 
-def options(seed: int, *, quick: bool) -> FitOptions:
-    """How the hybrid is fitted; in a quick run without a residual, whose programs take most of the time to compile."""
-    stages = () if quick else (Stage(horizon=0, updates=6000, batch=256, look=1000),)
+def options(seed: int, *, quick: bool, residual: bool = False) -> FitOptions:
+    """How the hybrid is fitted; without a residual, unless it is asked for: its programs take most of the time to compile."""
+    stages = () if not residual else (Stage(horizon=0, updates=6000, batch=256, look=1000),)
     return FitOptions(
         model=ModelOptions(hidden=(32, 32), members=4, place=True), stages=stages, lag=True, memory_s=MEMORY_S,
         identify_s=0.2, identify_most=160 if quick else 320, validate_s=0.5, seed=seed,

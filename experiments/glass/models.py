@@ -41,9 +41,11 @@ class Models(NamedTuple):
     """Fits the network alone."""
 
 
-def fitted(dataset: Dataset, folder: Path, seed: int, *, quick: bool, watch: Callable[..., None]) -> Models:
+def fitted(
+    dataset: Dataset, folder: Path, seed: int, *, quick: bool, residual: bool, watch: Callable[..., None]
+) -> Models:
     """Fit all of them; what is in `folder` already is read from there. The network waits until it is asked for."""
-    how = fitting.options(seed, quick=quick)
+    how = fitting.options(seed, quick=quick, residual=residual)
     if not (folder / "hybrid").exists():
         save_model(folder / "hybrid", fitting.fit(dataset, how, watch), how)
     world, params = load_model(folder / "hybrid", dataset.scene)

@@ -25,6 +25,8 @@ class Glass(Study):
     """Episodes per seed, task and model; 4 with --quick."""
     live: bool = False
     """Also drive 20 carries in real time: their times are those of this machine at this moment."""
+    residual: bool = False
+    """Also fit a residual, kept where it is better on held-out episodes; minutes more."""
     only: tuple[str, ...] = _TASKS
     """Tasks: carry, snap, rescue."""
 

@@ -60,7 +60,9 @@ class Study:
             dataset = self.dataset(seed)
             watch = lambda stage, progress: self.tell(f"seed {seed}: fit, {stage}")  # noqa: E731
             folder = self.place / "models" / str(seed)
-            self._models[seed] = models.fitted(dataset, folder, seed, quick=self.options.quick, watch=watch)
+            self._models[seed] = models.fitted(
+                dataset, folder, seed, quick=self.options.quick, residual=self.options.residual, watch=watch
+            )
         return self._models[seed]
 
     def network(self, seed: int) -> Any:
@@ -110,6 +112,10 @@ def run(options: Glass) -> None:
     """Everything; what is in `options.out` already is not done again."""
     with Progress(transient=True) as progress:
         study = Study(options, progress)
+        for seed in options.rounds:
+            for task in options.only:
+                for name in RIVALS:
+                    study.batch(task, name, seed)
         driven = {task: _driven(study, task) for task in options.only}
         numbers = {task: comparing.numbers(found) for task, found in driven.items()}
         numbers["data"] = {str(seed): {"broke": broke(study.dataset(seed))} for seed in options.rounds}

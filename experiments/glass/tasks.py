@@ -71,7 +71,7 @@ def wish(task: str, rng: np.random.Generator, *, force: float = NEVER) -> Wish:
         at = rng.uniform(1.3, 1.6)
         goal = Goal(x - HOME_X, 1.0, 1.0, at - 0.55, 30.0, at, force, 0.0)
     else:
-        start = standing(rng.uniform(-0.3, -0.2), speed=rng.uniform(0.9, 1.5), fork=rng.uniform(-0.006, 0.006))
+        start = standing(rng.uniform(-0.3, -0.2), speed=rng.uniform(0.6, 1.5), fork=rng.uniform(-0.006, 0.006))
         goal = Goal(rng.uniform(-0.08, -0.06) - HOME_X, 0.3, 1.0, NEVER, 10.0, NEVER, force, 0.0)
     return Wish(task, start, goal)
 
