@@ -79,6 +79,8 @@ class Options:
     """Begin nothing new after this; what is missing says so, and `--resume` measures it."""
     resume: bool = False
     """Keep the parts and cells that the results in --out already hold."""
+    renew: tuple[Literal["races", "deadline", "shipped"], ...] = ()
+    """Parts to measure anew in spite of --resume."""
 
     def __post_init__(self) -> None:
         filled = {
@@ -117,6 +119,8 @@ class Bench:
         self.numbers: dict[str, Any] = {"races": {}, "deadlines": {}, "shipped": {}, "cores_taken": 0.0}
         if options.resume and (options.out / "results.json").exists():
             self.numbers |= results.read(options.out).body["numbers"]
+        for part in options.renew:
+            self.numbers["deadlines" if part == "deadline" else part] = {}
         self.command = shlex.join(["python", "benchmarks/planning.py", *_without_places(sys.argv[1:])])
         self.numbers["commands"] = [*self.numbers.get("commands", []), self.command]
 

@@ -31,8 +31,8 @@ class Tasks(Study):
     """Folder for results.json and table."""
     seeds: int = 5
     """Number of random seeds."""
-    episodes: int = 10
-    """Random starts per task and seed; one with --quick."""
+    episodes: int = 4
+    """Random starts per task and seed; one with --quick. A longer run goes on from a shorter one."""
     only: tuple[str, ...] = ()
     """Tasks to drive; all of them if not given."""
 
@@ -52,8 +52,8 @@ class Rod(Study):
     """Folder for results.json, figure and table."""
     seeds: int = 5
     """Number of random seeds."""
-    episodes: int = 10
-    """Random starts and wishes per task and seed; one with --quick."""
+    episodes: int = 6
+    """Random starts and wishes per task and seed; one with --quick. A longer run goes on from a shorter one."""
 
     @property
     def count(self) -> int:

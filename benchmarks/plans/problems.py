@@ -27,6 +27,11 @@ from plans import wishes
 from plans.stock import stock_model
 
 
+TOO_LONG = {
+    ("reach", "ilqr"): "left out: XLA had not compiled iLQR through the arm, its gradient unrolled, within 13 minutes"
+}
+
+
 class Case(NamedTuple):
     """Something to plan."""
 
@@ -117,6 +122,8 @@ def shipped(name: str, planner: str, engine: str) -> Case:
     """A shipped task with any planner on any engine."""
     if planner == "joint" and engine != "hybridwm":
         raise ValueError("the joint search needs bonds that may break, which stock engines do not have")
+    if (name, planner) in TOO_LONG:
+        raise ValueError(TOO_LONG[name, planner])
     task, makes = load_task(name), {"hybridwm": None, "brax": _stock("brax"), "mjx": _stock("mjx")}
     if task.events and engine != "hybridwm":
         raise ValueError(f"{engine} has no bonds that may break")

@@ -249,9 +249,10 @@ def _drive(setting: Setting, seed: int, console: Console, folder: Path) -> bool:
 
 @contextmanager
 def _arriving(out: Path) -> Iterator[Path]:
-    """A folder to write into, whose files appear in `out` whole, or not at all."""
+    """A folder to write into, whose files appear in `out` whole, or not at all; nor does `out` then, if it is new."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; --out must be a folder")
+    new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=".plan-", dir=out))
@@ -263,3 +264,5 @@ def _arriving(out: Path) -> Iterator[Path]:
             os.replace(file, out / file.name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if new and not any(out.iterdir()):
+            out.rmdir()

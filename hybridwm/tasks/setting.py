@@ -2,7 +2,8 @@
 
     ℓ(x, u) = dt Σ_i weight_i |error_i|²        ℓ_H(x) = Σ_j weight_j |error_j|²
     reached(x_H) = max_k off_k / within_k ≤ 1     g(x) = value − max,  min − value
-    a bond that must break at T ± w:              g(x) = P(broken) − δ until T − w,   1 − δ − P(broken) from T + w on
+    a bond that must break at T ± w:              g(x_t) = P(broken) − δ while t − dt < T − w,
+                                                  1 − δ − P(broken) once t + dt > T + w
 
 Targets and times are traced (`PlanParams.goal`): other ones never compile again.
 """
@@ -304,18 +305,18 @@ def _timed(task: Task, body: PlanModel) -> list[Check]:
 
 
 def _moment(event: Event, index: int, delta: float, body: PlanModel) -> Check:
-    """States at either end of the window count: broken by its beginning is too early."""
-    bond, window = body.model.events.index(event.bond), event.within - 0.01 * body.model.dt
+    """States show a break up to one control late, so the plan breaks in a control that lies within the window whole."""
+    bond, window, dt = body.model.events.index(event.bond), event.within, body.model.dt
 
-    def misses(aim: Aim, state: Any, broken: Array) -> Array:
+    def misses(aim: Aim, state: Any, broken: Array, within: float) -> Array:
         late = state.time - aim.times[index]
-        return jnp.where(late < -window, broken, jnp.where(late > window, 1 - broken, 0.0))
+        return jnp.where(late < -within, broken, jnp.where(late > within, 1 - broken, 0.0))
 
     def off(aim: Aim, state: Any) -> Array:
-        return misses(aim, state, 1 - state.intact[bond])
+        return misses(aim, state, 1 - state.intact[bond], window - 0.01 * dt)
 
     def planned(aim: Aim, state: Any) -> Array:
-        return misses(aim, state, body.chance(state)[bond]) - delta
+        return misses(aim, state, body.chance(state)[bond], window - 0.99 * dt) - delta
 
     return Check(f"{event.bond} breaks at {event.at:g} s ± {event.within:g} s", "", 0.0, off, False, planned)
 

@@ -1,13 +1,18 @@
-"""The first program of the planning page runs as printed and reaches its goal."""
+"""The programs of the planning page run as printed, one after the other; the first plan reaches its goal."""
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 
-def test_the_first_plan_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_programs_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).parents[2] / "docs" / "planning.md").read_text(encoding="utf-8")
-    program = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
-    exec(compile(program, "docs/planning.md", "exec"), {})
+    names: dict[str, Any] = {}
+    for program in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(program, "docs/planning.md", "exec"), names)
     assert capsys.readouterr().out.startswith("OK: ")
+    assert len(names["records"]) == 30
+    assert abs(names["records"][-1].ctrl[0]) <= 2
+    assert names["background"].failure is None
