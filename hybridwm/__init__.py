@@ -131,6 +131,7 @@ if TYPE_CHECKING:
     from planners import describe as describe
     from planners import hold as hold
     from planners import ilqr as ilqr
+    from planners import in_case as in_case
     from planners import joint as joint
     from planners import least_squares as least_squares
     from planners import linear as linear
@@ -233,6 +234,7 @@ _HOMES = {
         "describe",
         "hold",
         "ilqr",
+        "in_case",
         "joint",
         "least_squares",
         "linear",

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from planners.sampling import predictive_sampling as predictive_sampling
     from planners.sampling import sampling_planner as sampling_planner
     from planners.verdict import describe as describe
+    from planners.verdict import in_case as in_case
 
 _HOMES = {
     "planners.background": ("Background",),
@@ -71,7 +72,7 @@ _HOMES = {
     "planners.riccati": ("ilqr",),
     "planners.risk": ("Risk", "cvar", "mean", "worst"),
     "planners.sampling": ("Rule", "annealed_mppi", "cem", "mppi", "predictive_sampling", "sampling_planner"),
-    "planners.verdict": ("describe",),
+    "planners.verdict": ("describe", "in_case"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -103,7 +103,7 @@ def _over_path(infos: Any, name: str, reduce: Any, default: float, dtype: Any) -
 
 
 def describe(problem: Problem, plan: Plan) -> list[str]:
-    """A plan in sentences: its status, its cost, and every event with its time and probability."""
+    """A plan in sentences: its status, its cost, every event with its time and probability, and what if it comes anyway."""
     status = Status(int(plan.status))
     lines = [
         f"{status.name}: {status.sentence}",
@@ -114,4 +114,16 @@ def describe(problem: Problem, plan: Plan) -> list[str]:
         time_s = (int(plan.event_step[index]) + 1) * problem.model.dt
         happens = "happens" if chance > 0.5 else "does not happen; likeliest"
         lines.append(f"{name} {happens} at {time_s:.2f} s, p = {chance:.2f}")
-    return lines
+    return lines + in_case(problem, plan)
+
+
+def in_case(problem: Problem, plan: Plan) -> list[str]:
+    """What the plan's contingencies are for, a sentence each; none for an event that the plan wants."""
+    if (instead := plan.contingency) is None:
+        return []
+    return [
+        f"should {name} happen anyway, at {(int(instead.step[index]) + 1) * problem.model.dt:.2f} s: a plan of cost "
+        f"{float(instead.cost[index]):.4g} goes on from there"
+        for index, name in enumerate(problem.model.events)
+        if bool(instead.valid[index]) and float(plan.event_probability[index]) <= 0.5
+    ]

@@ -26,7 +26,6 @@ from hybridwm.world.trust import TrustParams
 from plans import wishes
 from plans.stock import stock_model
 
-
 TOO_LONG = {
     ("reach", "ilqr"): "left out: XLA had not compiled iLQR through the arm, its gradient unrolled, within 13 minutes"
 }

@@ -126,6 +126,8 @@ def show(setting: Setting, found: PlannedTask, console: Console) -> None:
         gaps.add_row(gap.quantity, f"{gap.end:.2g} {gap.unit}", f"{gap.largest:.2g} {gap.unit} at {gap.at_s:.2f} s",
                      f"{gap.speed:.2g} {gap.unit}/s")  # fmt: skip
     console.print(gaps)
+    for sentence in pl.in_case(setting.problem, plan):
+        console.print(sentence)
     status = pl.Status(int(plan.status))
     console.print(f"{status.name}: {status.sentence}", style="green" if status == pl.Status.OK else "bold yellow")
     console.print(
@@ -145,6 +147,8 @@ def write(setting: Setting, found: PlannedTask, request: Request, folder: Path) 
         "promised_qvel": _with_start(setting.state.qvel, plan.states.qvel),
         "real_qpos": certificate.qpos, "real_qvel": certificate.qvel,
     }  # fmt: skip
+    if plan.contingency is not None:
+        arrays |= {f"contingency_{name}": np.asarray(value) for name, value in plan.contingency._asdict().items()}
     np.savez_compressed(folder / "plan.npz", allow_pickle=False, **arrays)
     with (folder / "controls.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
