@@ -121,6 +121,7 @@ class Controller:
             self._rounds.forget()
             if count == 0:
                 self._rounds.took_s.clear()  # it compiled
+                self._rest_s.clear()
         self.restart()
         self.records.clear()
 
