@@ -88,7 +88,7 @@ def test_deadline_at_length(controller: Controller) -> None:
 def test_a_late_round_is_not_waited_for_and_serves_the_next_call(planner: Planner) -> None:
     """The gate is the round: closed it never ends, so only the budget can end the call."""
     gate = threading.Event()
-    controller = Controller(PROBLEM, planner, cart_params(target=0.2), budget_s=0.05)
+    controller = Controller(PROBLEM, planner, cart_params(target=0.2), budget_s=0.5)
     controller.warmup(cart_state())
     plan = controller._plan
 
