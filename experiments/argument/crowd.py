@@ -16,7 +16,7 @@ import numpy as np
 import physics
 
 BODIES = 6
-STEP_S, SLOT, PUSH, CYCLE, BUSY = 0.005, 100, 40, 8, 5
+STEP_S, SLOT, PUSH, CYCLE, BUSY = 0.01, 50, 20, 8, 5
 """s; steps to a slot; steps of a push; slots to a cycle; of them busy."""
 SIZES = ((0.05, 0.045, 0.04), (0.056, 0.05, 0.05), (0.062, 0.045, 0.06))  # m, half sides of the boxes
 RADIUS, DENSITY, DAMPING = 0.05, 500.0, 3e-3  # m, kg/m³, N m s/rad of a rolling ball

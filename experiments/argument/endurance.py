@@ -141,7 +141,7 @@ def run(options: Endurance) -> None:
     chosen = _candidate(found["network"])
     numbers |= {"tuning": found["tried"], "chosen": chosen._asdict()}
     written = results.write(
-        options.out, study="endurance", config=options, numbers=numbers, claims=claimed, seeds=range(options.seeds),
+        options.out, study="endurance", config=options, numbers=numbers, claims=claimed, seeds=range(numbers["worlds"]),
         command=command("endurance", options), figure="endurance.png",
     )  # fmt: skip
     draw(engine, network, float(found["fastest"]), options)

@@ -22,8 +22,8 @@ from hybridwm.learning.rivals import FittedRival, RivalOptions, fit_rival
 from hybridwm.logs.recordings import Dataset, Recording
 from physics.overlap import overlap
 
-LOOK, ROW = 20, 2
-"""Steps from look to look, and to a row of the record."""
+LOOK = 10
+"""Steps from look to look."""
 DEEP, FAR = 0.02, 5.0
 """m of overlap that are nonsense; m from the middle that are out of the scene."""
 JUDGED, TRAINED, TUNED = 0, 1, 2
@@ -113,13 +113,13 @@ class Engine:
         rows = list[Any]()
 
         def remember(number: int, told: Any, ctrl: np.ndarray) -> None:
-            rows.append((*(np.asarray(x)[ROW - 1 :: ROW] for x in told[1]), ctrl[::ROW]))
+            rows.append((*(np.asarray(x) for x in told[1]), ctrl))
 
         self.live(plan_of(self.worlds, seconds, TRAINED), remember)
         qpos, qvel, ctrl = (np.concatenate(x) for x in zip(*rows, strict=True))
         none = np.ones((len(qpos), 0))
         each = [Recording(f"crowd-{w}", qpos[..., w], qvel[..., w], ctrl[1:, :, w], none) for w in range(self.worlds)]
-        return Dataset(self.scene, ROW * STEP_S, tuple(each), {})
+        return Dataset(self.scene, STEP_S, tuple(each), {})
 
     def judged(self, seconds: float) -> dict[str, Any]:
         """Books and looks of the life by which all are judged."""
