@@ -230,7 +230,8 @@ def _together(
         return jnp.stack([jnp.broadcast_to(y, like.shape).astype(like.dtype) for y in x])
 
     one, two = (jax.tree.map(side_by_side, *[geoms[p[i]] for p in pairs]) for i in (0, 1))
-    found = collide(one, two, margin)
+    again = jax.checkpoint(collide, prevent_cse=False, static_argnums=2)  # for derivatives: nothing of it is kept
+    found = again(one, two, margin)
     slots = found.distance.shape[0]
     normals = found.normal if found.normal.ndim == found.position.ndim else found.normal[None]
     frame = jnp.stack([jnp.stack(row) for row in frame_of(tuple(jnp.moveaxis(normals, 1, 0)))])  # [3, 3, 1 or k, P, W]

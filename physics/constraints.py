@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import mujoco
 import numpy as np
 
-from physics import bonds, collision, cones
+from physics import collision
 from physics import lanes as ln
 from physics.cones import Grip
 from physics.pairs import GeomPair
-from physics.solver import Contacts, Layout, Limits
-from physics.tree import Pose, Tree
+from physics.solver import Contacts, Limits
+from physics.structure import Group, Structure
+from physics.tree import Pose
 from physics.types import PARAMS_NDIM
 
 Array = jax.Array
@@ -36,17 +36,6 @@ class Axes(NamedTuple):
     angular: Array  # [n, 3, W]
     linear: Array  # [n, 3, W]
     ref: Array  # [3, W]
-
-
-class Group(NamedTuple):
-    """All contacts between two bodies with one condim: static facts."""
-
-    bodies: tuple[int, int]
-    pairs: tuple[GeomPair, ...]
-    slots: int
-    keep: int  # slots kept, the deepest
-    condim: int
-    bond: int  # the breakable bond that joins the two bodies, −1 if none
 
 
 class Touch(NamedTuple):
@@ -70,76 +59,6 @@ class Constants(NamedTuple):
 def structure_ndim() -> Constants:
     """How many axes of each leaf of the constants are structure."""
     return Constants(PARAMS_NDIM, 2, 1)  # type: ignore[arg-type]
-
-
-class Structure:
-    """Static facts of a scene's constraints, and the solver's layout."""
-
-    def __init__(self, scene: Any, tree: Tree) -> None:
-        model: mujoco.MjModel = scene.model
-        self.model, self.tree, self.scene = model, tree, scene
-        blocks = tree.blocks()
-        self.spans = tuple((b[0], b[-1] + 1) for b in blocks)
-        self.tree_of = {dof: t for t, block in enumerate(blocks) for dof in block}
-        self.ids = [b.eq_id for b in scene.bonds]
-        self.equalities = [int(e) for e in range(model.neq)]
-        self.pieces = bonds.pieces(model, self.equalities) if model.neq else None
-        self.groups = self._groups()
-        self.limited = [j for j in range(model.njnt) if model.jnt_limited[j]]
-        elliptic = model.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC
-        friction = cones.elliptic if elliptic else cones.pyramidal
-        self.elliptic = elliptic
-        self.sides = tuple(self._trees(g.bodies) for g in self.groups)
-        self.friction = friction
-        limits = [(int(model.jnt_dofadr[j]), sign) for j in self.limited for sign in (1.0, -1.0)]
-        double = jnp.result_type(float) == jnp.float64
-        self.layout = Layout(
-            trees=self.spans,
-            sides=self.sides,
-            cones=tuple(self.cone(g) for g in self.groups),
-            limits=tuple(limits),
-            iterations=50 if double else 20,
-            tolerance=1e-12 if double else 1e-6,
-        )
-
-    def tree_of_body(self, body: int) -> int | None:
-        """Kinematic tree of a body; None if it cannot move."""
-        chain = self.tree.chain[body]
-        return self.tree_of[chain[0]] if chain else None
-
-    def cone(self, group: Group) -> cones.Cone:
-        """The cost of a group's contacts."""
-        return cones.frictionless if group.condim == 1 else self.friction
-
-    def own(self, body: int, t: int, rows: Array) -> Array:
-        """Rows [..., n, W] on the dofs of tree t, zero at those that do not move the body. W stands for all trailing axes."""
-        i, j = self.spans[t]
-        mask = np.array([d in self.tree.chain[body] for d in range(i, j)], float)
-        axis = rows.shape.index(j - i, 1 if rows.ndim < 4 else 2)
-        return rows if mask.all() else rows * mask.reshape((-1,) + (1,) * (rows.ndim - axis - 1)).astype(rows.dtype)
-
-    def _trees(self, bodies: tuple[int, int]) -> tuple[int, ...]:
-        found = [self.tree_of_body(b) for b in bodies]
-        return tuple(dict.fromkeys(t for t in found if t is not None))
-
-    def _groups(self) -> list[Group]:
-        gathered: dict[tuple[int, int, int], list[GeomPair]] = {}
-        owner = self.model.geom_bodyid
-        for pair in self.scene.pairs:
-            gathered.setdefault((int(owner[pair.geom1]), int(owner[pair.geom2]), pair.condim), []).append(pair)
-        joined = {frozenset(map(int, self.pieces.bodies[e])): i for i, e in enumerate(self.ids)} if self.pieces else {}
-        out = []
-        for (b1, b2, condim), pairs in gathered.items():
-            slots = sum(slots_of(self.model, p) for p in pairs)
-            keep = min(slots, self.scene.contact_budget or slots)
-            out.append(Group((b1, b2), tuple(pairs), slots, keep, condim, joined.get(frozenset((b1, b2)), -1)))
-        return out
-
-
-def slots_of(model: mujoco.MjModel, pair: GeomPair) -> int:
-    """Contact slots of a geom pair."""
-    kinds = (int(model.geom_type[pair.geom1]), int(model.geom_type[pair.geom2]))
-    return collision.SLOTS[kinds]
 
 
 def axes(structure: Structure, pose: Pose, like: Array) -> list[Axes]:
@@ -198,12 +117,13 @@ def touches(structure: Structure, constants: Constants, contacts: Any, geoms: An
             index.append(jnp.full(d.shape, i, jnp.int32))
         d, p, f = (jnp.concatenate(x) if len(parts) > 1 else x[0] for x in zip(*parts, strict=True))
         touch = Touch(d, p, f, jnp.concatenate(mus), jnp.concatenate(index))
-        out.append(_deepest(touch, group.keep) if group.keep < group.slots else touch)
+        out.append(_deepest(group, touch) if group.keep < group.slots else touch)
     return out
 
 
-def _deepest(touch: Touch, keep: int) -> Touch:
-    order = jnp.argsort(jax.lax.stop_gradient(touch.distance), axis=0)[:keep]
+def _deepest(group: Group, touch: Touch) -> Touch:
+    keep, violation = group.keep, touch.distance - margin_of(group, touch.pair)
+    order = jnp.argsort(jax.lax.stop_gradient(violation), axis=0)[:keep]
 
     def take(x: Array) -> Array:
         index = order.reshape(order.shape[:1] + (1,) * (x.ndim - order.ndim) + order.shape[1:])
@@ -273,7 +193,7 @@ def contact_rows(
         i, _ = structure.spans[t]
         for s in range(rows.shape[2]):
             velocity = velocity + rows[:, :, s] * qvel[i + s]
-    r = touch.distance + shift - margin_of(group)
+    r = touch.distance + shift - margin_of(group, touch.pair)
     imp, kappa, beta = softness(structure, constants.params, group, touch.pair, r)
     normal = beta * velocity[:, 0] + kappa * imp * r
     offset = jnp.stack([normal, beta * velocity[:, 1], beta * velocity[:, 2]], 1)
@@ -282,14 +202,12 @@ def contact_rows(
     return Contacts(tuple(sides.values()), offset, grip)
 
 
-def margin_of(group: Group) -> Any:
-    """Gap below which a group's contacts act, in m."""
+def margin_of(group: Group, pair: Any) -> Any:
+    """Gap below which contacts act, in m; `pair` says which geom pair each is of."""
     margins = [p.margin for p in group.pairs]
-    if len(set(margins)) > 1:
-        raise ValueError(
-            f"geoms between two bodies have different margins {sorted(set(margins))}: give them one margin"
-        )
-    return margins[0]
+    if len(set(margins)) == 1:
+        return margins[0]
+    return sum(jnp.where(pair == i, margin, 0.0) for i, margin in enumerate(margins))
 
 
 def softness(structure: Structure, params: Any, group: Group, pair: Any, r: Any) -> tuple[Any, Any, Any]:

@@ -16,15 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from physics import bonds, collision, constraints, solver
+from physics import bonds, checks, constraints, solver
 from physics import lanes as ln
 from physics import params as theta
-from physics.constraints import Constants, Structure
-from physics.damping import damped
+from physics.constraints import Constants
 from physics.equalities import bond_loads, bond_rows
-from physics.imbalance import Inputs, imbalance
+from physics.imbalance import Inputs, spots
+from physics.implicit import accelerations
 from physics.motion import Motion, block, integrate, motion
 from physics.stage import fused
+from physics.structure import Structure
 from physics.tree import Tree
 from physics.types import PARAMS_NDIM, Engine, Info, Params, State
 
@@ -37,15 +38,20 @@ def brax_engine(scene: Any) -> Engine:
     structure = Structure(scene, tree)
 
     def prepare(params: Params | Constants) -> Constants:
-        return params if isinstance(params, Constants) else theta.apply(tree, params)
+        if isinstance(params, Constants):
+            return params
+        checks.theta(scene, params)
+        return theta.apply(tree, params)
 
     def init(params: Any, qpos: Any, qvel: Any, *, act: Any = None, intact: Any = None) -> State:
         return _start(scene, qpos, qvel, act, intact)
 
     def step(params: Any, state: State, ctrl: Any, *, force: Any = None, wrench: Any = None) -> tuple[State, Info]:
+        checks.inputs(scene, state, ctrl, force, wrench)
         return _step(structure, prepare(params), state, jnp.asarray(ctrl, state.qpos.dtype), force, wrench)
 
     def rollout(params: Any, state: State, ctrls: Any, *, output: Callable | None = None, **inputs: Any) -> Any:
+        checks.inputs(scene, state, ctrls, inputs.get("force"), inputs.get("wrench"), horizon=np.shape(ctrls)[:1])
         constants, read = prepare(params), output or (lambda state, info: state)
 
         def body(state: State, ctrl: Any) -> Any:
@@ -61,16 +67,17 @@ def brax_engine(scene: Any) -> Engine:
 def _start(scene: Any, qpos: Any, qvel: Any, act: Any, intact: Any) -> State:
     m, dtype = scene.model, jnp.result_type(float)
     qpos, qvel = jnp.asarray(qpos, dtype), jnp.asarray(qvel, dtype)
-    if qpos.shape[:1] != (m.nq,) or qvel.shape != (m.nv, *qpos.shape[1:]):
-        raise ValueError(f"qpos {qpos.shape} and qvel {qvel.shape}: give [{m.nq}, ...worlds] and [{m.nv}, ...worlds]")
+    checks.array("qpos", qpos, (m.nq,))
     worlds = qpos.shape[1:]
+    checks.array("qvel", qvel, (m.nv, *worlds), ())
     holding = np.array([float(b.intact) for b in scene.bonds]) if intact is None else intact
     active = np.zeros(m.na) if act is None else act
     bonded, active = (
         jnp.broadcast_to(_column(jnp.asarray(x, dtype), len(worlds)), (n, *worlds))
         for x, n in ((holding, len(scene.bonds)), (active, m.na))
     )
-    _finite(qpos=qpos, qvel=qvel, act=active)
+    checks.finite("act", active)
+    checks.finite("intact", bonded)
     far = jnp.full_like(bonded, bonds.FAR)
     return State(qpos, qvel, active, bonded, far, jnp.zeros_like(qvel), jnp.zeros(worlds, dtype))
 
@@ -79,36 +86,17 @@ def _column(x: Array, worlds: int) -> Array:
     return x.reshape(x.shape + (1,) * (worlds + 1 - x.ndim))
 
 
-def _finite(**arrays: Array) -> None:
-    for name, x in arrays.items():
-        if not isinstance(x, jax.core.Tracer) and not np.isfinite(np.asarray(x)).all():  # pyright: ignore[reportAttributeAccessIssue]
-            where = np.argwhere(~np.isfinite(np.asarray(x)))[0].tolist()
-            raise ValueError(f"{name} has a value that is not finite at {where}: give finite numbers")
-
-
-def _check(structure: Structure, state: State, ctrl: Array) -> None:
-    wanted = (structure.model.nu, *state.qpos.shape[1:])
-    if ctrl.shape != wanted:
-        raise ValueError(f"ctrl {ctrl.shape}: give {wanted}, {wanted[0]} controls for each of the state's worlds")
-    _finite(ctrl=ctrl, qpos=state.qpos, qvel=state.qvel)
-
-
 def _step(
     structure: Structure, constants: Constants, state: State, ctrl: Array, force: Any, wrench: Any
 ) -> tuple[State, Info]:
-    _check(structure, state, ctrl)
     h, like = float(structure.model.opt.timestep), state.qpos[0] * 0
     given = _inputs(constants, state, ctrl, force, wrench)
     now = fused(partial(motion, structure), given)
     blocks = [block(now.mass, a, b, like) for a, b in structure.spans]
     problem, touches, bonded, apart = _problem(structure, constants, state, now, blocks, like)
-    given = given._replace(apart=ln.lanes(apart), touches=_found_by_arrays(structure, touches))
-
-    def balance(given: Inputs, x: Array) -> Array:
-        return ln.stack(fused(partial(imbalance, structure), ln.lanes(x), given), like)
-
-    qacc, count, error = solver.solve(structure.layout, problem, state.warmstart, balance, given)
-    qvel = state.qvel + h * damped(structure, blocks, given.params, given.qpos, qacc)
+    given = given._replace(apart=ln.lanes(apart), spots=spots(structure, touches, now.contacts))
+    qacc, slowed, count, error = accelerations(structure, problem, blocks, state.warmstart, given)
+    qvel = state.qvel + h * slowed
     qpos = ln.stack(fused(partial(integrate, structure.model, h=h), given.qpos, ln.lanes(qvel)), like)
     act = ln.stack(now.act, like) if now.act else state.act
     forces = solver.contact_forces(structure.layout, problem, qacc)
@@ -134,7 +122,6 @@ def _inputs(constants: Constants, state: State, ctrl: Array, force: Any, wrench:
         wrench=None if wrench is None else ln.table(jnp.asarray(wrench)),
         intact=ln.lanes(state.intact),
         apart=ln.lanes(state.apart),
-        touches=None,
     )
 
 
@@ -171,25 +158,12 @@ def _problem(
     return solver.Problem(a, b, groups, limits), touches, bonded, apart
 
 
-def _found_by_arrays(structure: Structure, touches: Any) -> list[Any]:
-    """Lanes of the contacts that `imbalance` cannot find on lanes again."""
-
-    def found(t: constraints.Touch) -> Any:
-        frames = [ln.table(frame) for frame in ln.rows(t.frame)]
-        return ln.lanes(t.distance), ln.table(t.position), frames, ln.table(t.mu), ln.lanes(t.pair)
-
-    def again(group: constraints.Group) -> bool:
-        return group.keep == group.slots and all(collision.on_lanes(structure.model, p) for p in group.pairs)
-
-    return [None if again(group) else found(touch) for group, touch in zip(structure.groups, touches, strict=True)]
-
-
 def _apart(structure: Structure, state: State, touches: Any) -> tuple[Array, list[Any]]:
     """Contacts between the bodies of a bond: masked while it holds, forgiven their overlap at the break (bonds.py)."""
     depth = [jnp.zeros_like(state.apart[0]) for _ in structure.ids]
     for group, touch in zip(structure.groups, touches, strict=True):
         if group.bond >= 0:
-            r = touch.distance - constraints.margin_of(group)
+            r = touch.distance - constraints.margin_of(group, touch.pair)
             depth[group.bond] = jnp.maximum(depth[group.bond], jnp.max(jnp.maximum(-r, 0), 0))
     if not structure.ids:
         return state.apart, [0.0 for _ in structure.groups]

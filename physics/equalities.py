@@ -18,8 +18,9 @@ import mujoco
 
 from physics import bonds, dynamics
 from physics import lanes as ln
-from physics.constraints import Axes, Structure, impedance, stiffness
+from physics.constraints import Axes, impedance, stiffness
 from physics.lanes import Quat, Vec
+from physics.structure import Structure
 from physics.tree import Pose
 
 Array = jax.Array

@@ -188,8 +188,12 @@ def _expanded(element: ET.Element) -> int:
     if element.tag != "replicate":
         return 1 + inside
     count = element.get("count", "1").strip()
-    if not re.fullmatch(r"\d{1,9}", count) or int(count) < 1:
+    if not re.fullmatch(r"\+?\d+", count) or not count.strip("+0"):
         raise ValueError(f"<replicate>: count={count[:40]!r}; give a whole number of at least 1")
+    if len(count) > 20 or int(count) > MAX_ELEMENTS:
+        raise ValueError(
+            f"<replicate>: count={count[:40]!r} is too large; at most {MAX_ELEMENTS:,} elements in a scene"
+        )
     return 1 + max(inside, 1) * int(count)
 
 

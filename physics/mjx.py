@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
-from jax.core import Tracer
 
+from physics import checks
 from physics.bonds import FAR, Pieces, between, depth, forgive, pieces, quat_product, shift, weld_torque
 from physics.brax_import import quietly
 from physics.mjx_params import CONSTANT_RANKS, PARAM_RANKS, Constants, derive, write
@@ -46,6 +46,7 @@ def mjx_engine(scene: Scene) -> Engine:
         """Every constant that follows θ; leaves of `params` may have a trailing axis of worlds."""
         if isinstance(params, Constants):
             return params
+        checks.theta(scene, params)
         params = Params(*(jnp.asarray(leaf, float) for leaf in params))
         return _mapped(lambda one: derive(world.model, world.blank, one), (params,), (PARAM_RANKS,))
 
@@ -58,13 +59,10 @@ def mjx_engine(scene: Scene) -> Engine:
         params: Params | Constants, state: State, ctrl: Any, *, force: Any = None, wrench: Any = None
     ) -> tuple[State, Info]:
         """One step under ctrl [nu W], a generalized force [nv W], a wrench [B 6 W] on the centres of mass."""
-        ctrl = _finite(ctrl, "ctrl", (world.model.nu,))
-        force = jnp.zeros(world.model.nv) if force is None else _finite(force, "force", (world.model.nv,))
-        wrench = (
-            jnp.zeros((world.model.nbody, 6)) if wrench is None else _finite(wrench, "wrench", (world.model.nbody, 6))
-        )
-        for name, values in zip(("qpos", "qvel"), state[:2], strict=True):
-            _finite(values, name, (len(values),))
+        checks.inputs(scene, state, ctrl, force, wrench)
+        ctrl = jnp.asarray(ctrl, float)
+        force = jnp.zeros(world.model.nv) if force is None else jnp.asarray(force, float)
+        wrench = jnp.zeros((world.model.nbody, 6)) if wrench is None else jnp.asarray(wrench, float)
         one = lambda *inputs: _step(world, *inputs)  # noqa: E731
         return _mapped(one, (prepare(params), state, ctrl, force, wrench), (CONSTANT_RANKS, _STATE_RANKS, 1, 1, 2))
 
@@ -72,6 +70,7 @@ def mjx_engine(scene: Scene) -> Engine:
         params: Any, state: State, ctrls: Any, *, output: Callable[..., Any] | None = None, **inputs: Any
     ) -> tuple[State, Any]:
         """(last state, output(state, info) after each of the H steps, by default the state) under ctrls [H nu W]."""
+        checks.inputs(scene, state, ctrls, inputs.get("force"), inputs.get("wrench"), horizon=np.shape(ctrls)[:1])
         constants, read = prepare(params), output or (lambda state, info: state)
 
         def advance(state: State, ctrl: Any) -> tuple[State, Any]:
@@ -120,18 +119,26 @@ def _load_rows(model: mujoco.MjModel, joined: Pieces) -> np.ndarray:
 
 def _start(world: World, qpos: Any, qvel: Any, act: Any, intact: Any) -> State:
     model, bonds = world.model, world.scene.bonds
-    qpos, qvel = _finite(qpos, "qpos", (model.nq,)), _finite(qvel, "qvel", (model.nv,))
+    qpos, qvel = jnp.asarray(qpos, float), jnp.asarray(qvel, float)
     tail = qpos.shape[1:]
+    checks.array("qpos", qpos, (model.nq,), tail[:1])
+    checks.array("qvel", qvel, (model.nv, *tail), ())
 
     def spread(values: Any) -> Any:
         column = jnp.asarray(values, qpos.dtype).reshape(-1, *(1 for _ in tail))
         return jnp.broadcast_to(column, (len(values), *tail))
 
+    def chosen(name: str, values: Any, own: Any) -> Any:
+        if values is None:
+            return spread(own)
+        checks.array(name, values, (len(own),), tail)
+        return jnp.asarray(values, float)
+
     return State(
         qpos=qpos,
         qvel=qvel,
-        act=spread(np.zeros(model.na)) if act is None else _finite(act, "act", (model.na,)),
-        intact=spread([float(b.intact) for b in bonds]) if intact is None else _finite(intact, "intact", (len(bonds),)),
+        act=chosen("act", act, np.zeros(model.na)),
+        intact=chosen("intact", intact, [float(bond.intact) for bond in bonds]),
         apart=spread(np.full(len(bonds), FAR)),
         warmstart=spread(np.zeros(model.nv)),
         time=jnp.zeros(tail, qpos.dtype),
@@ -239,13 +246,3 @@ def _mapped(one: Callable[..., Any], inputs: tuple[Any, ...], ranks: tuple[Any, 
     if not any(axis == -1 for axis in jax.tree.leaves(axes)):
         return one(*inputs)
     return jax.vmap(one, in_axes=axes, out_axes=-1)(*inputs)
-
-
-def _finite(values: Any, name: str, shape: tuple[int, ...]) -> Any:
-    """As an array [shape] or [shape W]; outside of jit also refused where not finite."""
-    values = jnp.asarray(values, float)
-    if values.shape[: len(shape)] != shape or values.ndim > len(shape) + 1:
-        raise ValueError(f"{name} has shape {values.shape}; this scene needs {shape}, or one more axis of worlds")
-    if not isinstance(values, Tracer) and not bool(jnp.isfinite(values).all()):
-        raise ValueError(f"{name} holds a number that is not finite")
-    return values

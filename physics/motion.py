@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 from physics import collision, dynamics
 from physics import lanes as ln
-from physics.constraints import Structure
 from physics.equalities import Hold, holds
 from physics.imbalance import Inputs
+from physics.structure import Structure
 from physics.tree import BALL, FREE, Pose, forward
 
 Array = jax.Array

@@ -5,13 +5,13 @@ against them.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import mujoco
 import numpy as np
 
+from physics import checks
 from physics.scene import Scene
-from physics.types import Params
+from physics.types import PARAMS_NDIM, Params
 
 Edit = Callable[[mujoco.MjSpec], None]
 
@@ -70,15 +70,7 @@ def _write(spec: mujoco.MjSpec, params: Params) -> None:
 
 
 def _refuse_bad(params: Params, scene: Scene) -> None:
-    model = scene.model
-    shapes: dict[str, tuple[int, ...]] = {
-        name: np.shape(getattr(model, name)) for name in Params._fields if hasattr(model, name)
-    } | {"actuator_gain": (model.nu,), "gravity": (3,), "bond_strength": (len(scene.bonds), 2)}
-    values: dict[str, Any] = params._asdict()
-    for name, shape in shapes.items():
-        if values[name].shape != shape:
-            raise ValueError(
-                f"params.{name} has shape {values[name].shape}: one world of scene {scene.name!r} has {shape}"
-            )
-        if name != "bond_strength" and not np.isfinite(values[name]).all():
-            raise ValueError(f"params.{name} holds a number that is not finite")
+    checks.theta(scene, params)
+    for (name, x), ndim in zip(params._asdict().items(), PARAMS_NDIM, strict=True):
+        if x.ndim != ndim:
+            raise ValueError(f"params.{name} has shape {x.shape}: give one world of scene {scene.name!r}")

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
+from physics import checks
 from physics.constraints import structure_ndim
-from physics.types import Engine, State
+from physics.types import Engine, Params, State
 
 Array = jax.Array
 
@@ -61,16 +62,22 @@ def sharded_rollout(
     run = partial(_blocked, partial(engine.rollout, output=output), block)
 
     @jax.jit
-    def rollout(params: Any, state: State, ctrls: Array) -> tuple[State, Any]:
-        worlds = ctrls.shape[-1]
-        if worlds % devices.size:
-            raise ValueError(f"{worlds} worlds on {devices.size} devices: give a multiple of {devices.size}")
-        given = (engine.prepare(params), state, jnp.asarray(ctrls))
+    def split(params: Any, state: State, ctrls: Array) -> tuple[State, Any]:
+        given = (engine.prepare(params), state, ctrls)
         shapes = jax.eval_shape(run, *given)
         specs = (_specs(given[0]), *jax.tree.map(_last, given[1:]))
         return jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=jax.tree.map(_last, shapes), check_vma=False)(
             *given
         )
+
+    def rollout(params: Any, state: State, ctrls: Any) -> tuple[State, Any]:
+        worlds = np.shape(ctrls)[-1]
+        if worlds % devices.size:
+            raise ValueError(f"{worlds} worlds on {devices.size} devices: give a multiple of {devices.size}")
+        if isinstance(params, Params):
+            checks.theta(engine.scene, params)
+        checks.inputs(engine.scene, state, ctrls, None, None, horizon=np.shape(ctrls)[:1])
+        return split(params, state, jnp.asarray(ctrls))
 
     return rollout
 

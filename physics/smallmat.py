@@ -32,6 +32,12 @@ def solve(factor: Factor, b: Array) -> Array:
     return _substitute(factor, b) if b.shape[0] <= UNROLL else _substitute_looped(factor, b)
 
 
+def times(factor: Factor, x: Array) -> Array:
+    """A x = L (Lᵀ x)."""
+    columns = factor.columns
+    return jnp.sum(columns * jnp.sum(columns * x[None], 1)[:, None], 0)
+
+
 def _unrolled(a: Array) -> Factor:
     n = a.shape[0]
     low: list[list[Array]] = [[] for _ in range(n)]

@@ -1,20 +1,17 @@
-"""The constraint solve: a convex problem in the acceleration x, Newton to convergence, differentiated at its solution.
+"""The constraint solve: a convex problem in the acceleration x, by Newton to convergence.
 
     x* = argmin ½ xᵀA x − bᵀx + Σ s(B x + u₀)            A = M + Σ_equality JᵀDJ,  b = τ + JᵀD a_ref
     F(x) = A x − b − Bᵀf(Bx + u₀) = 0                    f = −s′
     H    = A + Bᵀ C B,  p = −H⁻¹F,  x ← x + α p          α: root of the directional derivative (convex, so it is bracketed)
-    dx*  = −H⁻¹ ∂F                                       implicit derivative, one linear solve; forward and reverse
 
 Worlds are last, dofs are grouped by kinematic tree: A is block-diagonal but for bonds, contacts couple the two trees they touch.
 The loop ends when every world has converged; a world that has converged takes no further step.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from physics import smallmat
@@ -71,34 +68,16 @@ class Point(NamedTuple):
     rounds: Array  # [] iterations
 
 
-def solve(
-    layout: Layout, problem: Problem, start: Array, balance: Callable[[Any, Array], Array], inputs: Any
-) -> tuple[Array, Array, Array]:
-    """x* [nv, W], iterations [], relative residual [W].
+def newton(layout: Layout, problem: Problem, start: Array) -> tuple[Array, Array, Array]:
+    """x* [nv, W], iterations [], relative residual [W]."""
+    point = _newton(layout, problem, start)
+    return point.x, point.rounds, point.error
 
-    Derivatives do not run through `problem`: they are those of `balance(inputs, x)`, which is F(x) written as a function of
-    what the problem was made from.
-    """
 
-    @jax.custom_jvp
-    def run(inputs: Any, problem: Problem, start: Array) -> tuple[Array, Array, Array]:
-        point = _newton(layout, problem, start)
-        return point.x, point.rounds, point.error
-
-    @run.defjvp
-    def _(primals: Any, tangents: Any) -> Any:
-        inputs, problem, _ = primals
-        x, count, error = run(*primals)
-        _, change = jax.jvp(lambda i: balance(i, x), (inputs,), (tangents[0],))
-        u, ul = _stretch(layout, problem, x)
-        hessian = _symmetric(_hessian(layout, problem, _curved(layout, problem, u), ul))
-        factor = smallmat.cholesky(hessian)
-        dx = lax.custom_linear_solve(
-            lambda v: smallmat.matvec(hessian, v), -change, lambda _, b: smallmat.solve(factor, b), symmetric=True
-        )
-        return (x, count, error), (dx, np.zeros((), jax.dtypes.float0), jnp.zeros_like(error))
-
-    return run(inputs, *lax.stop_gradient((problem, start)))
+def curvature(layout: Layout, problem: Problem, x: Array) -> Array:
+    """H [nv, nv, W] at x; its lower triangle."""
+    u, ul = _stretch(layout, problem, x)
+    return _hessian(layout, problem, _curved(layout, problem, u), ul)
 
 
 def assemble(layout: Layout, blocks: list[Array], tau: Array, rows: list[Any]) -> tuple[Array, Array]:
@@ -235,12 +214,6 @@ def _hessian(layout: Layout, problem: Problem, curved: tuple[Any, ...], ul: Arra
             start = (dof, dof) + (0,) * (hessian.ndim - 2)
             hessian = lax.dynamic_update_slice(hessian, (hessian[dof, dof] + stiff[i])[None, None], start)
     return hessian
-
-
-def _symmetric(lower: Array) -> Array:
-    n = lower.shape[0]
-    keep = np.tril(np.ones((n, n), bool)).reshape((n, n) + (1,) * (lower.ndim - 2))
-    return jnp.where(keep, lower, jnp.swapaxes(lower, 0, 1))
 
 
 def _join_tiles(layout: Layout, tiles: dict[tuple[int, int], Any], like: Array) -> Array:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 # Batched, each is a call into LAPACK per world, and two of them at once can hang jaxlib 0.10.2 for ever.
 LAPACK = {
@@ -12,14 +12,19 @@ LAPACK = {
 }
 
 
-def primitives(jaxpr: Jaxpr | ClosedJaxpr) -> Iterator[str]:
-    """Names of all primitives, also of those inside loops, branches, calls and derivatives."""
+def equations(jaxpr: Jaxpr | ClosedJaxpr) -> Iterator[JaxprEqn]:
+    """All equations, also those inside loops, branches, calls and derivatives."""
     inner = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
     for equation in inner.eqns:
-        yield equation.primitive.name
+        yield equation
         for leaf in jax.tree.leaves(equation.params, is_leaf=lambda x: isinstance(x, Jaxpr | ClosedJaxpr)):
             if isinstance(leaf, Jaxpr | ClosedJaxpr):
-                yield from primitives(leaf)
+                yield from equations(leaf)
+
+
+def primitives(jaxpr: Jaxpr | ClosedJaxpr) -> Iterator[str]:
+    """Names of all primitives."""
+    return (equation.primitive.name for equation in equations(jaxpr))
 
 
 def lapack_primitives(jaxpr: Jaxpr | ClosedJaxpr) -> set[str]:

@@ -18,8 +18,9 @@ _HEAD = (
     "first call, cold, s",
     "cached, s",
     "gradient, × rollout",
+    "its trace + lower + compile, s",
     "cores busy",
-    "memory, MiB",
+    "memory, MiB (with its gradient)",
 )
 
 
@@ -121,21 +122,26 @@ def _row(rival: str, found: Mapping[str, Any]) -> tuple[str, ...]:
         return (NAMES[rival], "not measured", *("–" for _ in _HEAD[2:]))
     spread = f"{cell['us']:.2f} ({min(cell['rounds_us']):.2f}–{max(cell['rounds_us']):.2f})"
     cold, cached = cell["cold"], cell.get("cached", {})
-    compiled = " + ".join(f"{cold[part]:.1f}" for part in ("trace", "lower", "compile")) if "trace" in cold else "–"
-    gradient = cell.get("gradient", {}).get("ratio")
+    gradient = cell.get("gradient", {})
     return (
         NAMES[rival],
         spread,
         _times(cell, found.get("mujoco", {})),
         _times(cell, found.get("hybridwm", {})),
         _error(cell),
-        compiled,
+        _compiled(cold),
         f"{cold['first_call']:.1f}",
         f"{cached['first_call']:.1f}" if cached else "–",
-        f"{gradient:.2f}" if gradient else "–",
+        f"{gradient['ratio']:.2f}" if "ratio" in gradient else "–",
+        _compiled(gradient.get("cold", {})),
         f"{cell['cores']:.1f}",
-        f"{cell['memory_mib']:.0f}",
+        f"{cell['memory_mib']:.0f}" + (f" ({gradient['memory_mib']:.0f})" if "memory_mib" in gradient else ""),
     )
+
+
+def _compiled(seconds: Mapping[str, float]) -> str:
+    parts = ("trace", "lower", "compile")
+    return " + ".join(f"{seconds[part]:.1f}" for part in parts) if "trace" in seconds else "–"
 
 
 def _error(cell: Mapping[str, Any]) -> str:
@@ -174,11 +180,15 @@ def _origin(body: Mapping[str, Any], *, short: bool = False) -> str:
     kind = next(iter(sorted(devices(body["numbers"]["cells"]))), "")
     where = f"{machine['cores']} cores, {machine['memory_gib']} GiB, {machine['accelerator'] or 'no accelerator'}"
     packages = ", ".join(f"{name} {versions.get(name)}" for name in ("jax", "brax", "mujoco", "mujoco-mjx"))
+    by_clock = {cell.get("clock", "wall") for _, _, found in _races(body) for cell in found.values() if "us" in cell}
+    clocks = "costs are wall time"
+    if "processor" in by_clock:
+        clocks = "where they kept more than 0.2 busy, a cost is processor time over the number of cores"
     if short:
         return f"{where}; {packages}; {body['command']}, {body['date']}. Above the bars: times mujoco.rollout"
     return (
         f"`{body['command']}`, {body['date']}, {where} (first device: {kind or 'none'}); {packages}.\n"
-        f"Before each race other programs kept at most {body['numbers']['cores_taken'] or 0:.2f} cores busy.\n\n"
+        f"During the races other programs kept at most {body['numbers']['cores_taken'] or 0:.2f} cores busy: {clocks}.\n\n"
         "The error is the largest distance from converged MuJoCo C (float64) after the last step, over all worlds;\n"
         "JAX's engines compute in float32. First calls and gradients are measured at 512 worlds. Whatever runs JAX\n"
         "splits its worlds over the devices of the process; mujoco.rollout has one thread per core.\n"

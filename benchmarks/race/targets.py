@@ -14,7 +14,8 @@ AGAINST_C = {"pushed_box": 1.3, "arm": 2.0, "stacked_boxes": 4.0, "glass": 4.0} 
 FASTER = {("pushed_box", "brax"): 4.0, ("pushed_box", "mjx"): 3.0, ("stacked_boxes", "mjx"): 2.5}
 FIRST_CALL = {("pushed_box", "cold"): 15.0, ("pushed_box", "cached"): 4.0, ("glass", "cold"): 30.0}  # s
 GRADIENT = 5.0  # times the cost of the rollout
-GRADIENT_SCENES = ("pushed_box", "stacked_boxes", "glass")  # with contact
+ERROR = 1e-3  # m or rad in float32, from converged MuJoCo C
+GRADIENT_SCENES = ("pushed_box", "arm", "stacked_boxes", "glass")
 NAMES = {
     "mujoco": "mujoco.rollout",
     "hybridwm": "hybridwm",
@@ -33,6 +34,7 @@ def claims(cells: Mapping[str, Any], worlds: int) -> list[Claim]:
     asked = [s for s in GRADIENT_SCENES if s in at and {"gradient", "not"} & at[s]["hybridwm"].keys()]
     made += [_gradient(s, at[s]["hybridwm"]) for s in asked]
     made += [_first_call(s, at[s]["hybridwm"], kind, t) for (s, kind), t in FIRST_CALL.items() if s in at]
+    made += [_error(s, found["hybridwm"]) for s, found in at.items() if s in AGAINST_C]
     return made
 
 
@@ -63,10 +65,16 @@ def _gradient(scene: str, ours: Mapping[str, Any]) -> Claim:
     return _claim(f"engine_{scene}_gradient", statement, found.get("ratio"), spread, GRADIENT)
 
 
+def _error(scene: str, ours: Mapping[str, Any]) -> Claim:
+    statement = f"{scene}: farthest world from converged MuJoCo C after the last step, ours in float32 (m or rad)"
+    return _claim(f"engine_{scene}_float32_error", statement, ours.get("error"), None, ERROR)
+
+
 def _first_call(scene: str, ours: Mapping[str, Any], kind: str, target: float) -> Claim:
     words = {"cold": "nothing cached", "cached": "from the cache"}
-    statement = f"{scene}: first call, {words[kind]}, from the scene to the first result (s)"
-    return _claim(f"engine_{scene}_first_call_{kind}", statement, ours.get(kind, {}).get("first_call"), None, target)
+    clock, seconds = ("processor", "s of processor time") if ours.get("clock") == "processor" else ("first_call", "s")
+    statement = f"{scene}: first call, {words[kind]}, from the scene to the first result ({seconds})"
+    return _claim(f"engine_{scene}_first_call_{kind}", statement, ours.get(kind, {}).get(clock), None, target)
 
 
 def _claim(

@@ -17,7 +17,7 @@ from jax import lax
 from hybridwm.logs import tangent
 from physics import dynamics, equalities, smallmat
 from physics import lanes as ln
-from physics.constraints import Structure
+from physics.structure import Structure
 from physics.tree import Tree, forward
 from physics.types import Engine
 
