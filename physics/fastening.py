@@ -67,7 +67,7 @@ class Fastening(Effect):
     friction: np.ndarray  # μ
     drag: float  # N m, T₀
     driver_drag: float = 0.0  # N m, dry friction of the driver's gear
-    ripple: tuple[tuple[float, float, float], ...] = ()  # (a, n, φ) alike for all bolts
+    ripple: tuple[tuple[float, int, float], ...] = ()  # (a, n, φ) alike for all bolts
     own_ripple: np.ndarray | None = None  # [N, 3] (a, n, φ) of each bolt
     sticking: float = 0.0  # σ
     sticking_speed: float = 0.1  # rad/s, v_s

@@ -1,0 +1,35 @@
+"""The options of the study. Free of JAX."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from hybridwm.study import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bolt(Study):
+    """A driver turns bolts to an asked clamp force, from what its sensors tell; beside it what industry does."""
+
+    function: ClassVar[str] = "experiments.bolt.study:run"
+
+    out: Path = Path("runs/bolt")
+    """Folder for results.json, figures, table and the page; what is already there is used again."""
+    seed: int = 0
+    """The first seed."""
+    seeds: int = 5
+    """Number of random seeds: each draws its own bolts for learning and for judging, and fits its own models."""
+    bolts: int = 20
+    """Unseen bolts per seed; 8 with --quick."""
+    rivals: int = 8
+    """How many of them the other planners turn too (torque controllers turn all); 4 with --quick."""
+
+    @property
+    def count(self) -> int:
+        """Bolts per seed."""
+        return min(self.bolts, 8) if self.quick else self.bolts
+
+    @property
+    def rival_count(self) -> int:
+        """Bolts per seed and rival that plans."""
+        return min(self.rivals, self.count, 4 if self.quick else self.rivals)
