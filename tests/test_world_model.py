@@ -162,6 +162,24 @@ def test_members_answer_alone_in_groups_and_on_average():
     assert np.all(np.asarray(told.spread) > 0)
 
 
+def test_an_answer_that_is_held_is_asked_every_so_many_steps():
+    """The same path as one that is asked only then, step by step; the last block is shorter."""
+    model, _, begin, ctrl = pushed()
+    params, hold, steps = trained(0.3), 3, 8
+    lazy = world_model(model.engine, model.options.__class__(**{**vars(model.options), "hold": hold}))
+    read = lambda s, i: (s.qpos, i.residual)  # noqa: E731
+    _, (path, force) = jax.jit(partial(lazy.rollout, output=read))(params, lazy.init(params, *begin), ctrl[:steps])
+    assert path.shape == (steps, 8, WORLDS)
+    state, one = model.init(params, *begin), jax.jit(model.step)
+    for t in range(hold):
+        state, info = one(params, state, ctrl[t])
+        if t == 0:
+            np.testing.assert_allclose(path[0], state.qpos, atol=1e-6)
+            np.testing.assert_allclose(force[0], info.residual, rtol=1e-5, atol=1e-5)
+    turned = np.abs(np.asarray(force[1:]) - np.asarray(force[:-1])).max((1, 2))  # a held force turns with the box only
+    assert turned[[2, 5]].min() > 20 * turned[[0, 1, 3, 4, 6]].max()
+
+
 def test_late_motors_follow_the_same_law_from_a_log_and_in_a_rollout():
     rng, lag, dt = np.random.default_rng(0), jnp.asarray([0.02, 0.0]), 0.005
     past = jnp.asarray(rng.standard_normal((200, 2, 3)), jnp.float32)

@@ -32,6 +32,7 @@ from hybridwm.world.model import ModelOptions, WorldParams
 WIDTH = 64
 MEMORY_S = 0.3
 LEAD_S = 0.1  # of log before a question about bonds, along which their memory of loads warms up
+HOLD = {"pendulum": 8, "box": 10, "rod": 1}  # engine steps to an answer of the networks: those of one row of the log
 CURVE = 50  # points of error against horizon
 NEAR = 0.05  # a load this near to the strength, relative, is one that may go either way
 SURE = 0.02
@@ -57,9 +58,9 @@ def options_of(world: World, size: Size, seed: int) -> FitOptions:
         "seed": seed,
     }
     if world.name == "box":
-        model = ModelOptions(place=world.place, corrections=("friction",))
+        model = ModelOptions(place=world.place, corrections=("friction",), hold=HOLD[world.name])
         return FitOptions(model=model, stages=stages, lag=False, **common)
-    return FitOptions(model=ModelOptions(), stages=stages, lag=world.name == "pendulum", **common)
+    return FitOptions(model=ModelOptions(hold=HOLD[world.name]), stages=stages, lag=world.name == "pendulum", **common)
 
 
 def rival_of(world: World, size: Size, seed: int) -> RivalOptions:

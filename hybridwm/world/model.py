@@ -12,6 +12,7 @@ Legend: W worlds, M members, nb bonds, E events (the bonds first), D steps of de
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -44,14 +45,16 @@ class ModelOptions:
     """Whether absolute position and heading matter (patches on the floor, a thread that wears)."""
     delay: int = 0
     """Steps by which commands arrive late."""
+    hold: int = 1
+    """Steps of a rollout for which an answer of the networks is kept before they are asked again; the engine does every step."""
 
     def __post_init__(self) -> None:
         if self.members < 1 or min(self.hidden, default=0) < 1:
             raise ValueError(
                 f"members={self.members}, hidden={self.hidden}: give at least one member and one hidden unit"
             )
-        if self.delay < 0:
-            raise ValueError(f"delay={self.delay}: give 0 or more steps")
+        if self.delay < 0 or self.hold < 1:
+            raise ValueError(f"delay={self.delay}, hold={self.hold}: give at least 0 and 1 steps")
         if not (self.force or self.corrections):
             raise ValueError("a residual without forces needs corrections: gain, friction or damping")
 
@@ -112,6 +115,15 @@ class StepInfo(NamedTuple):
     """Loads, impulses and the rest of the engine's report."""
 
 
+class Answer(NamedTuple):
+    """What the networks say at one instant, trust included."""
+
+    force: Array  # [nv, W] g w, of free bodies in their own frame
+    factor: Array  # [C, W] g s
+    trust: Array  # [W]
+    spread: Array  # [W]
+
+
 class WorldModel(NamedTuple):
     """Pure functions over trailing worlds; `step` and `rollout` are what planners and evaluation call."""
 
@@ -121,7 +133,7 @@ class WorldModel(NamedTuple):
     """step(params, state, ctrl, *, forced=None, grouped=False); grouped: the worlds in M groups, each with its own
     member; correction: this one in place of the residual's."""
     rollout: Callable[..., tuple[WorldState, Any]]
-    """rollout(params, state, ctrls [H, nu, W], *, forced=None, output=None)."""
+    """rollout(params, state, ctrls [H, nu, W], *, forced=None, output=None); asks the networks every `hold` steps."""
     features: Callable[..., Array]
     """features(params, state, ctrl) -> [F, W], what the networks would see in this step."""
     engine: Engine
@@ -149,8 +161,9 @@ def world_model(
         params: WorldParams, state: WorldState, ctrl: Any, *, forced: Any = None, grouped: bool = False,
         correction: Correction | None = None,
     ) -> tuple[WorldState, StepInfo]:  # fmt: skip
-        ctrl = jnp.asarray(ctrl, state.qpos.dtype)
-        return _step(engine, residual, spec, dt, params, state, ctrl, forced, grouped, correction)
+        ctrl, calm = jnp.asarray(ctrl, state.qpos.dtype), jnp.zeros_like(state.time)
+        said = None if correction is None else Answer(correction.force, correction.factor, calm + 1, calm)
+        return _step(engine, residual, spec, dt, params, state, ctrl, forced, grouped, said)
 
     def rollout(
         params: WorldParams, state: WorldState, ctrls: Any, *,
@@ -158,11 +171,19 @@ def world_model(
     ) -> Any:  # fmt: skip
         ready, read = params._replace(theta=engine.prepare(params.theta)), output or (lambda state, info: state)
 
-        def body(state: WorldState, given: Any) -> Any:
-            state, info = step(ready, state, given[0], forced=given[1], grouped=grouped)
+        def once(said: Answer | None, state: WorldState, given: Any) -> Any:
+            state, info = _step(engine, residual, spec, dt, ready, state, given[0], given[1], grouped, said)
             return state, read(state, info)
 
-        return lax.scan(body, state, (jnp.asarray(ctrls), forced))
+        def held(state: WorldState, given: Any) -> Any:
+            _, arrived, lagged = _arrived(ready, state, given[0][0], dt)
+            said = _said(residual, ready, state, arrived, lagged, grouped)
+            return lax.scan(partial(once, said), state, given)
+
+        given = (jnp.asarray(ctrls, state.qpos.dtype), forced)
+        if options.hold == 1 or params.residual is None:
+            return lax.scan(partial(once, None), state, given)
+        return in_blocks(held, state, given, options.hold)
 
     def features(params: WorldParams, state: WorldState, ctrl: Any) -> Array:
         _, arrived, lagged = _arrived(params, state, jnp.asarray(ctrl, state.qpos.dtype), dt)
@@ -202,19 +223,39 @@ def body_of(state: WorldState) -> State:
     return State(*state[:7])
 
 
+def in_blocks(body: Callable[..., Any], state: Any, given: Any, size: int) -> Any:
+    """`lax.scan` of a body that takes `size` steps at once, the last ones fewer: (state, outputs of every step)."""
+    total = len(given[0])
+    whole = total // size
+    cut = jax.tree.map(lambda x: x[: whole * size].reshape(whole, size, *x.shape[1:]), given)
+    state, found = lax.scan(body, state, cut)
+    found = jax.tree.map(lambda x: x.reshape(whole * size, *x.shape[2:]), found)
+    if total == whole * size:
+        return state, found
+    state, rest = body(state, jax.tree.map(lambda x: x[whole * size :], given))
+    return state, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), found, rest)
+
+
 def _step(
     engine: Engine, residual: Residual, spec: events.EventSpec, dt: float,
-    params: WorldParams, state: WorldState, ctrl: Array, forced: Any, grouped: bool, correction: Correction | None,
+    params: WorldParams, state: WorldState, ctrl: Array, forced: Any, grouped: bool, said: Answer | None,
 ) -> tuple[WorldState, StepInfo]:  # fmt: skip
+    """One step; `said` stands for what the networks would say."""
     past, arrived, lagged = _arrived(params, state, ctrl, dt)
-    theta = engine.prepare(params.theta)
+    theta, calm, force = engine.prepare(params.theta), jnp.zeros_like(state.time), None
     if state.events is not None and spec.declared:
         theta = theta._replace(params=events.jump(spec, theta.params, state.events))
-    force, theta, believed, spread = _learned(residual, params, state, arrived, lagged, theta, grouped, correction)
+    if said is None and params.residual is not None:
+        said = _said(residual, params, state, arrived, lagged, grouped)
+    if said is not None:
+        force = into_world(residual.features, state.qpos, said.force)
+        if residual.targets:
+            theta = theta._replace(params=residual.corrected(theta.params, said.factor))
     body, info = engine.step(theta, body_of(state), arrived, force=force)
     memory, chance, fired = _watched(spec, params, theta.params, state, info, arrived, dt, forced)
     intact = body.intact * (1 - fired[: body.intact.shape[0]]) if spec.names else body.intact
     told = jnp.zeros_like(body.qvel) if force is None else force
+    believed, spread = (calm, calm) if said is None else (said.trust, said.spread)
     after = WorldState(*body._replace(intact=intact), past=past, lagged=lagged, blend=state.blend, events=memory)
     return after, StepInfo(told, believed, spread, chance, fired, info)
 
@@ -228,19 +269,12 @@ def _arrived(params: WorldParams, state: WorldState, ctrl: Array, dt: float) -> 
     return line[1:], arrived, lagged
 
 
-def _learned(
-    residual: Residual, params: WorldParams, state: WorldState, ctrl: Array, motor: Array, theta: Any, grouped: bool,
-    correction: Correction | None,
-) -> Any:  # fmt: skip
-    """(g w or None, θ', g, spread)."""
+def _said(
+    residual: Residual, params: WorldParams, state: WorldState, ctrl: Array, motor: Array, grouped: bool
+) -> Answer:
+    """Every member's answer, blended and believed as far as trust goes."""
+    assert params.residual is not None
     calm = jnp.zeros_like(state.time)
-    if correction is not None:
-        theta = (
-            theta._replace(params=residual.corrected(theta.params, correction.factor)) if residual.targets else theta
-        )
-        return into_world(residual.features, state.qpos, correction.force), theta, calm + 1, calm
-    if params.residual is None:
-        return None, theta, calm, calm
     raw = residual.features(state.qpos, state.qvel, ctrl, motor, state.act)
     if grouped:
         (force, factor), spread = residual.own(params.residual, raw), calm
@@ -249,9 +283,7 @@ def _learned(
         spread = disagreement(params.residual, given)
         force, factor = (jnp.sum(state.blend[:, None] * x, 0) for x in given)
     believed = calm + 1 if params.trust is None else trust(params.trust, normalised(params.residual, raw), spread)
-    if residual.targets:
-        theta = theta._replace(params=residual.corrected(theta.params, believed * factor))
-    return into_world(residual.features, state.qpos, believed * force), theta, believed, spread
+    return Answer(believed * force, believed * factor, believed, spread)
 
 
 def _watched(
