@@ -23,6 +23,7 @@ from experiments.keeping import kept, place
 from hybridwm import report, results
 from hybridwm.logs.archive import read_recordings, write_recordings
 from hybridwm.logs.recordings import Dataset
+from hybridwm.study import command
 
 RIVALS = ("given", "identified", "network", "blind", "hybrid")
 FORCES = (4.0, 3.0, 2.2, 1.6)
@@ -132,7 +133,14 @@ def run(options: Glass) -> None:
         study.tell("report")
         claims = comparing.claims(numbers)
         found = results.write(
-            options.out, study="glass", config=options, numbers=numbers, claims=claims, seeds=options.rounds
+            options.out,
+            study="glass",
+            config=options,
+            numbers=numbers,
+            claims=claims,
+            seeds=options.rounds,
+            command=command("glass", options),
+            figure="success.png",
         )
         figures = telling.figures(options.out, driven, seen)
         replays = telling.replays(driven)
