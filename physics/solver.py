@@ -8,6 +8,7 @@ Worlds are last, dofs are grouped by kinematic tree: A is block-diagonal but for
 The loop ends when every world has converged; a world that has converged takes no further step.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,7 @@ from jax import lax
 
 from physics import smallmat
 from physics.cones import Cone, Grip, Triple
+from physics.stage import fused
 
 Array = jax.Array
 
@@ -77,7 +79,22 @@ def newton(layout: Layout, problem: Problem, start: Array) -> tuple[Array, Array
 def curvature(layout: Layout, problem: Problem, x: Array) -> Array:
     """H [nv, nv, W] at x; its lower triangle."""
     u, ul = _stretch(layout, problem, x)
-    return _hessian(layout, problem, _curved(layout, problem, u), ul)
+    curved = [
+        tuple(fused(partial(_bent, cone), _split(ui[:, :, None]), _wide(c.grip), _split(side)) for side in c.sides)
+        for ui, c, cone in zip(u, problem.contacts, layout.cones, strict=True)
+    ]
+    return _hessian(layout, problem, tuple(curved), ul)
+
+
+def _wide(grip: Grip) -> Grip:
+    return Grip(*(y[:, None] for y in grip))
+
+
+def _bent(cone: Cone, u: Triple, grip: Grip, side: Triple) -> tuple[Any, ...]:
+    """The rows of C B for one side, as one stage: else they are computed anew for every entry of H."""
+    _, h = cone(u, grip)
+    rows = ((h.nn, h.n1, h.n2), (h.n1, h.t11, h.t12), (h.n2, h.t12, h.t22))
+    return tuple(sum(c * b for c, b in zip(row, side, strict=True)) for row in rows)
 
 
 def assemble(layout: Layout, blocks: list[Array], tau: Array, rows: list[Any]) -> tuple[Array, Array]:
