@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.measured.splits import group_folds
-from experiments.toss.fitting import Effort, identify, learn
+from experiments.toss.fitting import Effort, identify, learn, objective
 from experiments.toss.models import Fitted, Model, Start
 from experiments.toss.sets import Set, score
 from experiments.toss.things import Thing
-from experiments.toss.windows import Throws, whole
+from experiments.toss.windows import Throws, Windows, whole
 
 Array = jax.Array
 SHOWN = 3  # predicted throws of the first group that are kept
@@ -84,6 +84,48 @@ def judged(thing: Thing, model: Model, fitted: Fitted, groups: Groups) -> dict[s
 
 
 Part = dict[str, np.ndarray]
+TRUSTS = (0.0, 0.5, 1.0)
+HANDICAP = (0.03, 0.0, 0.0)  # of each, as a share of the loss: a correction is dropped when it is clearly worse
+LEAST_TRUSTED = 32  # throws
+MOST_JUDGED = 4  # batches
+
+
+def weights_of(model: Model, part: Part) -> Any:
+    """The weights that a part holds."""
+    fresh = model.fresh(jax.random.key(0), part["phi"].shape[1])
+    leaves = [jnp.asarray(part[f"weights{i}"]) for i in range(len(jax.tree.leaves(fresh)))]
+    return jax.tree.unflatten(jax.tree.structure(fresh), leaves)
+
+
+def trusted(
+    thing: Thing, model: Model, groups: Groups, part: Part, effort: Effort, fewer: Part | None, known: int, size: int
+) -> Part:
+    """Scores of a hybrid that is trusted as far as it has earned.
+
+    With fewer than `LEAST_TRUSTED` throws nothing is trusted. From then on the weights that `fewer`, the first `known` throws,
+    gave are asked about the throws that came since, and each group takes the trust of the lowest loss there.
+    """
+    trust = np.zeros(len(groups.known), np.float32)
+    if fewer is not None and size >= LEAST_TRUSTED:
+        since = [groups.learn_from.of(k[known:size]) for k in groups.known]
+        old = weights_of(model, fewer)
+        table = [_asked(thing, model, Fitted(jnp.asarray(fewer["phi"]), old, g), since, effort) for g in TRUSTS]
+        trust = np.array(TRUSTS, np.float32)[(np.stack(table) / table[0] + np.array(HANDICAP)[:, None]).argmin(0)]
+    fitted = Fitted(jnp.asarray(part["phi"]), weights_of(model, part), jnp.asarray(trust))
+    return {"phi": part["phi"], "trust": trust} | judged(thing, model, fitted, groups)
+
+
+def _asked(thing: Thing, model: Model, fitted: Fitted, parts: list[Throws], effort: Effort) -> np.ndarray:
+    """Mean loss of each group over whole throws, [M], in batches of one shape."""
+    value, count = objective(thing, model, train_phi=False).value, parts[0].number
+    rounds, found = min(-(-count // effort.batch), MOST_JUDGED), []
+    for i in range(rounds):
+        rows = np.arange(i * effort.batch, (i + 1) * effort.batch) % count
+        cut = [whole(part.of(rows), effort.rows) for part in parts]
+        batch = Windows(*(np.concatenate(x, -1) for x in zip(*cut, strict=True)))
+        trust = jnp.broadcast_to(jnp.asarray(fitted.trust, jnp.float32), len(parts))
+        found.append(np.asarray(value(fitted._replace(trust=trust), batch)).mean(1))
+    return np.mean(found, 0)
 
 
 def fit_physics(

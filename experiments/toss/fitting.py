@@ -37,13 +37,13 @@ class Effort(NamedTuple):
 
     descent: int = 20
     search: int = 6
-    again: int = 4  # of the search, from the φ of fewer throws
-    candidates: int = 12
+    again: int = 3  # of the search, from the φ of fewer throws
+    candidates: int = 8
     batch: int = 32
     rows: int = 112
     window: int = 40
-    updates: int = 150  # of a correction at each number of throws, from the weights of fewer
-    alone: int = 3  # times as many for a network that must learn contact itself
+    updates: int = 80  # of a correction at each number of throws, from the weights of fewer
+    alone: int = 2  # times as many for a network that must learn contact itself
     rate: float = 4e-3
 
 

@@ -4,6 +4,7 @@
     hybrid      s⁺ = Φ(s, w; θ'):   log θ'/θ = B tanh(y/B) for μ, k, b;   w = Σ_c (force at corner c, its moment)
     network     v⁺ = v + y: a force at each low corner and a pull, no engine inside; q⁺ = q ⊕ h v⁺
 
+    trust g scales both: earned on throws that the weights had not seen (fits.trusted)
     force at corner c    f_c = near_c · F tanh(y_c · (ẑ, v_c along the board, r_c along the board))
 
 The three are asked by the same loop, batched as M groups of throws side by side, each with its own φ and weights: folds and
@@ -34,6 +35,7 @@ class Fitted(NamedTuple):
 
     phi: Array  # [P, M]
     weights: Any  # every leaf [M, ...]; None for physics
+    trust: Any = 1.0  # in the hybrid's corrections, or [M] of them; at 0 it is the physics
 
 
 class Model(NamedTuple):
@@ -54,6 +56,11 @@ class Start(NamedTuple):
 
 def _grouped(phi: Array, worlds: int) -> Array:
     return jnp.repeat(phi, worlds // phi.shape[1], axis=1)
+
+
+def _each(fitted: Fitted, worlds: int) -> Array:
+    groups = fitted.phi.shape[1]
+    return jnp.repeat(jnp.broadcast_to(jnp.asarray(fitted.trust, fitted.phi.dtype), groups), worlds // groups)
 
 
 @jax.custom_vjp
@@ -127,7 +134,7 @@ def _inputs(thing: Thing) -> int:
 def _engine(thing: Thing, graph: Any, fitted: Fitted, start: Start, horizon: int) -> Any:
     engine, worlds = thing.engine, start.qpos.shape[-1]
     phi = _grouped(fitted.phi, worlds)
-    tilt = tilt_of(thing, phi, start.heading)
+    tilt, trust = tilt_of(thing, phi, start.heading), _each(fitted, worlds)
     constants, size = engine.prepare(params_of(thing, phi, tilt.gravity)), size_of(thing, phi)
     ctrl = jnp.zeros((0, worlds))
 
@@ -139,7 +146,7 @@ def _engine(thing: Thing, graph: Any, fitted: Fitted, start: Start, horizon: int
         low = cn.lowest(cn.all_corners(thing, state.qpos, state.qvel, size))
         y = network.evaluate_own(graph, fitted.weights, cn.features(thing, state.qpos, state.qvel, low))
         said = _outputs(y)
-        near = jax.nn.sigmoid((NEAR - low.height) / 0.001)
+        near = trust * jax.nn.sigmoid((NEAR - low.height) / 0.001)
         params: Params = _corrected(constants.params, near[0] * LARGEST * jnp.tanh(said.factor / LARGEST))
         amount = near[:, None] * PUSH * jnp.tanh(said.forces)
         force = _pushes(thing, state.qpos, state.qvel, size, low, amount)

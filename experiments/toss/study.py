@@ -5,8 +5,9 @@ are fitted to the throws of all other folds, or to 4, 8, 16 … 256 of them:
 
     identified     our engine, elliptic cone, with friction, stiffness, damping, scale and inertia found from the throws
     pyramidal      the same with MuJoCo's default cone
-    hybrid         the identified engine with a learned correction before its contact solve
-    network        a network in the engine's place: the same throws, three times the updates
+    hybrid         the identified engine with a learned correction before its contact solve, trusted as far as it has
+                   earned on throws that came after those that it learned from (fits.trusted)
+    network        a network in the engine's place: the same throws, twice the updates
 
 Finished fits are kept in `--out`/parts: an interrupted run goes on where it was.
 """
@@ -25,8 +26,9 @@ from experiments.toss.options import Toss
 from experiments.toss.things import Thing
 
 SIZES = (4, 8, 16, 32, 64, 128, 256)
-QUICK_SIZES = (32,)
-QUICK = Effort(descent=10, search=4, again=3, candidates=8, updates=80, alone=1)
+QUICK_SIZES = (16, 32)
+ELBOW_SIZES = (64, None)
+QUICK = Effort(descent=10, search=4, alone=1)
 VERSION = 4  # of the method: finished parts of another one are not used
 
 
@@ -68,14 +70,24 @@ def _thing(options: Toss, name: str, data: sets.Set, aside: sets.Set | None, eff
     print(f"{name}: {data.throws.number} throws" + (f", {aside.throws.number} kept aside" if aside else ""))
     out: Parts = {}
     for seed in range(options.seed, options.seed + options.seeds):
-        groups, fewer = fits.groups_of(data, aside, options.folds, seed), dict[str, Part]()
-        for size in sizes_of(options, groups.most) if name == "cube" else (None,):
+        groups, fewer, known = fits.groups_of(data, aside, options.folds, seed), dict[str, Part](), 0
+        for size in sizes_of(options, groups.most) if name == "cube" else ELBOW_SIZES:
             for kind in KINDS if size is None else KINDS[:1] + KINDS[2:]:
                 job = Job(name, kind, size, seed)
                 about = (data.digest, aside.digest if aside else "", options.folds, list(effort), VERSION, job)
                 path = options.out / "parts" / f"{job.name}.npz"
                 work = functools.partial(_fit, job, groups, effort, fewer.get(kind), fewer.get("identified"))
-                fewer[kind] = part = finished(path, fingerprint(*about, options.quick), work)
+                part, before = finished(path, fingerprint(*about, options.quick), work), fewer.get(kind)
+                fewer[kind] = part
+                if kind == "hybrid":
+                    number = size or groups.most
+                    work = functools.partial(
+                        fits.trusted, *model_of(name, kind), groups, part, effort, before, known, number
+                    )
+                    about = (*about, fits.TRUSTS, fits.HANDICAP, fits.LEAST_TRUSTED, known)
+                    out.setdefault(f"untested-{size or 'all'}", []).append(part)
+                    part = finished(path.with_name(f"trust-{path.name}"), fingerprint(*about, options.quick), work)
+                    known = number
                 out.setdefault(f"{kind}-{size or 'all'}", []).append(part)
                 print(f"{job.name:<28} {verdicts.line(part)}", flush=True)
     return out

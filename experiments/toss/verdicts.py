@@ -25,6 +25,7 @@ NAMES = {
     "identified": "our engine, elliptic cone, identified",
     "pyramidal": "our engine, pyramidal cone, identified",
     "hybrid": "hybrid: identified engine and learned correction",
+    "untested": "the same, trusted without a test",
     "network": "network alone",
 }
 
@@ -60,6 +61,8 @@ def of(found: Mapping[str, Parts]) -> tuple[dict[str, Any], list[Claim], dict[st
         numbers[name] = {key: summary(p) for key, p in parts.items()}
         numbers[name]["unknowns"] = {key: _unknowns(thing, p) for key, p in parts.items() if "phi" in p[0]}
         numbers[name]["ratios"] = ratios(parts)
+        trusts = {size: np.mean([p["trust"] for p in parts[f"hybrid-{size}"]]) for size in sizes(parts)}
+        numbers[name]["trust"] = trusts
         tables[f"{name}: whole throws from their first row"] = _table(name, numbers[name])
         if len(sizes(parts)) > 1:
             tables[f"{name}: from few throws to many"] = _curve_table(numbers[name], sizes(parts))
@@ -148,14 +151,23 @@ def _curve(found: Mapping[str, Any]) -> list[Claim]:
 
 def _curve_table(numbers: Mapping[str, Any], named: Sequence[str]) -> list[tuple[str, ...]]:
     """Position % and rotation ° of each model, and the hybrid's share of each rival's."""
-    rows: list[tuple[str, ...]] = [
-        ("throws known", "identified", "network alone", "hybrid", "hybrid / identified", "hybrid / network")
-    ]
+    head = (
+        "throws known",
+        "identified",
+        "network alone",
+        "hybrid",
+        "untested",
+        "trust",
+        "hybrid / identified",
+        "hybrid / network",
+    )
+    rows: list[tuple[str, ...]] = [head]
     both = lambda m: f"{m['position']['mean']:.2f} %, {m['rotation']['mean']:.2f}°"  # noqa: E731
     for size in named:
         share = (numbers["ratios"][rival][size] for rival in ("identified", "network"))
-        rows.append((size, *(both(numbers[f"{kind}-{size}"]) for kind in ("identified", "network", "hybrid")),
-                     *(f"{r['position']['value']:.3f}, {r['rotation']['value']:.3f}" for r in share)))  # fmt: skip
+        kinds = (both(numbers[f"{kind}-{size}"]) for kind in ("identified", "network", "hybrid", "untested"))
+        ratios = (f"{r['position']['value']:.3f}, {r['rotation']['value']:.3f}" for r in share)
+        rows.append((size, *kinds, f"{numbers['trust'][size]:.2f}", *ratios))
     return rows
 
 
