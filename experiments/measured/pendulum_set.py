@@ -52,10 +52,12 @@ class Run(NamedTuple):
 def read_runs(data: Path, holdout: Path | None = None) -> tuple[tuple[Run, ...], MeasuredSet]:
     """All runs of a folder (and of a part kept aside), and where they come from."""
     found = read_set(data, "doublepend", COLUMNS)
+    _check(found)
     own = len(found.columns["kind"])
     if holdout:
-        found = join(found, read_set(holdout, "doublepend", COLUMNS))
-    _check(found)
+        aside = read_set(holdout, "doublepend", COLUMNS)
+        _check(aside)
+        found = join(found, aside)
     assert found.offsets is not None
     return _smoothed([_even(found, i, i >= own) for i in range(len(found.offsets) - 1)]), found
 

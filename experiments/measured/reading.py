@@ -58,7 +58,7 @@ def read_set(folder: Path, name: str, columns: Mapping[str, Column]) -> Measured
 def find_set(folder: Path, name: str) -> list[Path]:
     """The files of a set in a folder."""
     if not folder.is_dir():
-        raise ValueError(f"--data {folder} is not a folder; it must hold {name}.npz or {name}_*.npz")
+        raise ValueError(f"{folder} is not a folder; it must hold {name}.npz or {name}_*.npz")
     files = sorted(p for p in folder.glob("*.npz") if p.stem == name or p.stem.startswith(f"{name}_"))
     if not files:
         others = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"

@@ -23,6 +23,7 @@ def publish(
     config = {"seeds": options.seeds, "quick": options.quick, "holdout": options.holdout is not None}
     command = f"hybridwm run {study} --data DATA --seeds {options.seeds}" + (" --quick" if options.quick else "")
     command += " --holdout HOLDOUT" if options.holdout else ""
+    command += " --no-elbow" if getattr(options, "no_elbow", False) else ""
     written = results.write(
         options.out,
         study=study,

@@ -48,16 +48,18 @@ class Screws(NamedTuple):
 def read_screws(data: Path, holdout: Path | None = None) -> tuple[Screws, tuple[Path, ...]]:
     """All runs of a folder (and of a part kept aside), and the files they come from."""
     found = read_set(data, "screw_s01", COLUMNS)
+    _check_units(found)
     own = len(found.columns["usage"])
     if holdout:
-        found = join(found, read_set(holdout, "screw_s01", COLUMNS))
+        aside = read_set(holdout, "screw_s01", COLUMNS)
+        _check_units(aside)
+        found = join(found, aside)
     return tabulate(found, np.arange(len(found.columns["usage"])) >= own), found.files
 
 
 def tabulate(found: MeasuredSet, aside: np.ndarray) -> Screws:
     """The runs as a table; the uses of a hole must begin with the first and leave none out."""
     of = found.columns
-    _check_units(found)
     holes, h = np.unique(of["workpiece"].astype(np.int64) * 2 + of["side"], return_inverse=True)
     k = of["usage"].astype(int)
     if len(set(zip(h, k, strict=True))) < len(h):

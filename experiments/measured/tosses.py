@@ -50,7 +50,7 @@ class Scores(NamedTuple):
 def read_throws(folder: Path, prefix: str = "cube_toss") -> tuple[Throw, ...]:
     """All throws in `prefix`*.npz of a folder; says which file and what is wrong with it."""
     if not folder.is_dir():
-        raise ValueError(f"--data {folder}: no such folder; give the one that holds {prefix}*.npz")
+        raise ValueError(f"{folder}: no such folder; give the one that holds {prefix}*.npz")
     files = sorted(folder.glob(f"{prefix}*.npz"))
     if not files:
         there = ", ".join(sorted(path.name for path in folder.glob("*.npz"))) or "no .npz file"
