@@ -158,14 +158,33 @@ def test_a_broken_bond_stays_broken_and_lets_go(bonded):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_numbers_that_are_not_finite_are_refused(one, bad):
-    state = one.start()
-    with pytest.raises(ValueError, match="finite"):
-        one.engine.init(one.params, np.full_like(one.qpos, bad), one.qvel)
-    with pytest.raises(ValueError, match="finite"):
-        one.engine.step(one.params, state._replace(qvel=state.qvel.at[0].set(bad)), one.ctrl)
-    if one.scene.model.nu:
-        with pytest.raises(ValueError, match="finite"):
-            one.engine.step(one.params, state, np.full_like(one.ctrl, bad))
+    engine, params, state, ctrl = one.engine, one.params, one.start(), one.ctrl
+    ctrls, spoiled = np.repeat(ctrl[None], 2, 0), one.force.copy()
+    spoiled[2, 1] = bad
+    with pytest.raises(ValueError, match=r"qpos.*finite"):
+        engine.init(params, np.full_like(one.qpos, bad), one.qvel)
+    for run, u in ((engine.step, ctrl), (engine.rollout, ctrls)):
+        with pytest.raises(ValueError, match=r"qvel.*finite"):
+            run(params, state._replace(qvel=state.qvel.at[0].set(bad)), u)
+        with pytest.raises(ValueError, match=r"force\[2, 1\] is not finite"):
+            run(params, state, u, force=spoiled)
+        with pytest.raises(ValueError, match=r"wrench.*finite"):
+            run(params, state, u, wrench=np.full((one.scene.model.nbody, 6), bad))
+        with pytest.raises(ValueError, match=r"params.body_mass.*finite"):
+            run(params._replace(body_mass=params.body_mass.at[1].set(bad)), state, u)
+        if one.scene.model.nu:
+            with pytest.raises(ValueError, match=r"ctrl.*finite"):
+                run(params, state, np.full_like(u, bad))
+
+
+def test_theta_that_no_body_has_is_refused(one):
+    for name, value in (("body_mass", 0.0), ("body_inertia", -1.0), ("geom_friction", -0.1), ("dof_damping", -1.0)):
+        x = np.array(getattr(one.params, name))
+        x[1] = value
+        with pytest.raises(ValueError, match=rf"params.{name}.*give a number"):
+            one.engine.prepare(one.params._replace(**{name: x}))
+    with pytest.raises(ValueError, match=r"params.gravity has shape"):
+        one.engine.prepare(one.params._replace(gravity=np.zeros(2)))
 
 
 def test_wrong_shapes_are_refused(one):
@@ -173,6 +192,10 @@ def test_wrong_shapes_are_refused(one):
         one.engine.init(one.params, one.qpos[:-1], one.qvel)
     with pytest.raises(ValueError, match="ctrl"):
         one.engine.step(one.params, one.start(), np.zeros((one.scene.model.nu + 1, 3)))
+    with pytest.raises(ValueError, match="force"):
+        one.engine.step(one.params, one.start(), one.ctrl, force=one.force[1:])
+    with pytest.raises(ValueError, match="wrench"):
+        one.engine.rollout(one.params, one.start(), one.ctrl[None], wrench=np.zeros((6, 3)))
 
 
 def test_theta_changes_without_a_new_trace_and_matters(one):

@@ -3,13 +3,17 @@
 import re
 from pathlib import Path
 
+import jax
 import mujoco
 import numpy as np
 import pytest
 
 from physics import refusals
+from physics.engine import brax_engine
 from physics.inspect import Inspection, inspect
 from physics.pairs import geom_pairs
+from physics.params import nominal
+from physics.reference import Reference
 from physics.scene import load_scene, shipped_scenes
 
 FUSED = """<mujoco model="fused">
@@ -387,6 +391,24 @@ def test_inspection_counts():
     glass = inspect("glass", timing=False)
     assert [bond.name for bond in glass.bonds] == ["foot", "stem"]
     assert glass.rows == glass.contacts * 4 + 2 + 2 * 6  # two limited slides, two welds
+
+
+def test_inspection_and_engine_agree_on_geoms_with_margins_of_their_own():
+    """A plank of a near and a far-reaching ball: each contact begins at its own margin, in the engine as in MuJoCo C."""
+    text = """<mujoco><option timestep="0.004"/><worldbody><geom type="plane" size="1 1 1"/>
+    <body pos="0 0 .052"><freejoint/><geom size=".05" pos=".2 0 0" margin=".01"/><geom size=".05" pos="-.2 0 0"/></body>
+    </worldbody></mujoco>"""
+    assert inspect(text, timing=False).supported
+    scene = load_scene(text)
+    engine, reference = brax_engine(scene), Reference(scene)
+    state = engine.init(nominal(scene), *scene.home())
+    reference.reset(*scene.home())
+    last, _ = jax.jit(engine.rollout)(nominal(scene), state, np.zeros((40, 0)))
+    for _ in range(40):
+        reference.step(np.zeros(0))
+    found = reference.state().qpos
+    assert found[2] > 0.0525  # held up on one side
+    np.testing.assert_allclose(last.qpos, found, atol=1e-5)
 
 
 def test_inspection_names_every_reason():

@@ -7,12 +7,16 @@ import re
 import struct
 import xml.etree.ElementTree as ET
 import zlib
+from functools import cache
 from importlib import resources
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from physics.engine import brax_engine
+from physics.params import nominal
 from physics.scene import Scene, load_scene, shipped_scenes
 
 # Generous against a busy machine; what it catches takes minutes or for ever.
@@ -100,6 +104,11 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_bomb(name):
     assert refusal(BOMBS[name])
+
+
+def test_a_huge_count_is_told_the_ceiling():
+    for count in ("1000000000", "9" * 5000):
+        assert "too large; at most 5,000" in refusal(scene_text(f'<replicate count="{count}"><site/></replicate>'))
 
 
 def test_nearest_name():
@@ -276,3 +285,46 @@ def test_damaged_text(name, seed):
             + text[at + rng.randint(0, size) :]
         )
     assert isinstance(outcome(text), str | Scene)
+
+
+# ---- what engines are given ----
+
+
+@cache
+def engine_of(name):
+    return brax_engine(load_scene(name))
+
+
+@settings(calm, max_examples=200, deadline=None)
+@given(st.sampled_from(["pushed_box", "glass"]), st.integers(0, 2**32), st.booleans())
+def test_one_bad_number_among_the_inputs(name, seed, horizon):
+    """A NaN or infinity anywhere in state, θ, control, force or wrench, or an axis too few: one sentence, at once."""
+    engine, rng = engine_of(name), np.random.default_rng(seed)
+    m, worlds = engine.scene.model, int(rng.integers(1, 4))
+    theta = nominal(engine.scene)
+    start = engine.init(theta, *(np.repeat(x[:, None], worlds, 1) for x in engine.scene.home()))
+    given = {
+        **{f"theta.{k}": x for k, x in theta._asdict().items() if k != "bond_strength"},
+        **{f"state.{k}": np.array(getattr(start, k)) for k in ("qpos", "qvel", "act", "intact")},
+        "ctrl": np.zeros((3, m.nu, worlds) if horizon else (m.nu, worlds)),
+        "force": np.zeros((m.nv, worlds)),
+        "wrench": np.zeros((m.nbody, 6, worlds)),
+    }
+    chosen = str(rng.choice([k for k, x in given.items() if x.size]))
+    spoiled = np.array(given[chosen], float)
+    if rng.random() < 0.2 and (chosen, horizon) != ("ctrl", True):
+        spoiled = spoiled[:-1]
+    else:
+        spoiled.flat[rng.integers(spoiled.size)] = rng.choice([np.nan, np.inf, -np.inf])
+    given[chosen] = spoiled
+    part = lambda kind: {k.removeprefix(kind): x for k, x in given.items() if k.startswith(kind)}  # noqa: E731
+    run = engine.rollout if horizon else engine.step
+    with pytest.raises(ValueError, match=chosen.split(".")[-1]) as caught:
+        run(
+            theta._replace(**part("theta.")),
+            start._replace(**part("state.")),
+            given["ctrl"],
+            force=given["force"],
+            wrench=given["wrench"],
+        )
+    assert "\n" not in str(caught.value)
