@@ -190,7 +190,14 @@ def draw(numbers: dict[str, Any], options: Causes) -> None:
             x = np.arange(len(groups)) + 0.2 * (k - 1.5)
             y = unit * np.array([np.clip(values[name][g], 0, 1e3) for g in groups])
             axis.bar(x, y.mean(1), 0.18, color=ending.COLOUR[name], label=name)
-            axis.errorbar(x, y.mean(1), [y.mean(1) - y.min(1), y.max(1) - y.mean(1)], fmt="none", color="black", lw=0.8)
+            axis.errorbar(
+                x,
+                y.mean(1),
+                np.maximum([y.mean(1) - y.min(1), y.max(1) - y.mean(1)], 0),
+                fmt="none",
+                color="black",
+                lw=0.8,
+            )
         axis.set_xticks(range(len(groups)), [f"{g}?" for g in groups] if groups is QUESTIONS else groups)
         axis.set(title=title)
         axis.grid(axis="x", visible=False)
