@@ -128,7 +128,7 @@ def test_a_bond_breaks_once_at_its_strength_and_stays_broken(rod):
         share = np.linalg.norm(
             np.linalg.norm(said["load"][:, 0, :, world].reshape(H, 2, 3), axis=2) / [40, 1.5], axis=1
         )
-        filtered, keep = 0.0, np.exp(-DT / 0.01)
+        filtered, keep = 0.0, np.exp(-DT / hazard.CHANNELS_S[0])
         history = [filtered := x + (filtered - x) * keep for x in share[: step + 1]]
         assert history[-1] >= 0.999
         assert max(history[:-1]) < 1.001
