@@ -21,8 +21,8 @@ from experiments.measured import bar_figures, bar_rivals, strength
 from experiments.measured.bar_set import AXES, Bars, read_bars
 from experiments.measured.calibration import uniform_test
 from experiments.measured.options import Break
-from experiments.measured.reporting import publish
 from experiments.measured.splits import bootstrap, fingerprint, finished, group_folds
+from experiments.reporting import publish
 from hybridwm.results import Claim
 
 RISK = 0.01
@@ -118,7 +118,14 @@ def run(options: Break) -> None:
     numbers["records"] = {"bars": bars.used.sum(), "held": _names(bars, held), "suspect": _names(bars, bars.marked)}
     bar_figures.draw(scored, bars, options)
     claims = [claim for kind in scored for claim in claims_of(kind, numbers[kind])]
-    publish("break", options, numbers, claims, {kind: rows(kind, numbers[kind]) for kind in scored})
+    publish(
+        "break",
+        options.told,
+        numbers,
+        claims,
+        {kind: rows(kind, numbers[kind]) for kind in scored},
+        seeds=range(options.seeds),
+    )
 
 
 def _names(bars: Bars, cells: np.ndarray) -> list[str]:

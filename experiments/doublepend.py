@@ -25,8 +25,8 @@ from experiments.measured.options import Doublepend as Options
 from experiments.measured.pendulum_fit import HORIZONS_S, Models
 from experiments.measured.pendulum_set import Run, read_runs
 from experiments.measured.pendulum_trust import GRID, KINDS, calibrated, kind_of
-from experiments.measured.reporting import publish
 from experiments.measured.splits import fingerprint, finished, group_folds
+from experiments.reporting import publish
 from hybridwm.results import Claim
 
 FOLDS, PARTS = 5, 5
@@ -167,7 +167,7 @@ def run(options: Options) -> None:
         "by horizon": by_horizon(numbers),
         "tracking": tracking.rows(numbers["tracking"]),
     }
-    publish("doublepend", options, numbers, claims, tables)
+    publish("doublepend", options.told, numbers, claims, tables, seeds=range(options.seeds))
 
 
 def summary(runs: Sequence[Run], scored: dict[str, np.ndarray]) -> dict[str, Any]:

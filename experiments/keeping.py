@@ -2,10 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hybridwm import results
 from hybridwm.study import Study
@@ -27,3 +30,11 @@ def kept(path: Path, work: Callable[[], Any]) -> Any:
         part.write_text(json.dumps(found), encoding="utf-8")
         part.replace(path)
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def save(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write `path`, a .npz without pickles, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{os.getpid()}.{path.name}")
+    np.savez_compressed(part, allow_pickle=False, **arrays)
+    part.replace(path)

@@ -8,6 +8,19 @@ from hybridwm.study import Study
 
 
 @dataclass(frozen=True, kw_only=True)
+class Seeded(Study):
+    """A study that is made anew for each of several seeds; one of them with --quick."""
+
+    seed: int = 0
+    """The first seed."""
+
+    @property
+    def each(self) -> range:
+        """The seeds."""
+        return range(self.seed, self.seed + (1 if self.quick else self.seeds))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fidelity(Study):
     """How far our engine is from MuJoCo C, step by step, on the shipped scenes."""
 

@@ -16,9 +16,9 @@ import numpy as np
 from experiments.measured import screw_figures, screw_rivals, seat, thread
 from experiments.measured.calibration import log_loss
 from experiments.measured.options import Screws as Options
-from experiments.measured.reporting import publish
 from experiments.measured.screw_set import Screws, read_screws
 from experiments.measured.splits import bootstrap, fingerprint, finished, group_folds
+from experiments.reporting import publish
 from hybridwm.results import Claim
 
 FOLDS = 5
@@ -92,7 +92,14 @@ def run(options: Options) -> None:
     scored = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     numbers = summary(screws, scored)
     screw_figures.draw(screws, scored, options)
-    publish("screws", options, numbers, claims_of(numbers), {"next use": next_use(numbers), "torque": torque(numbers)})
+    publish(
+        "screws",
+        options.told,
+        numbers,
+        claims_of(numbers),
+        {"next use": next_use(numbers), "torque": torque(numbers)},
+        seeds=range(options.seeds),
+    )
 
 
 def _losses(screws: Screws, scored: dict[str, np.ndarray]) -> np.ndarray:

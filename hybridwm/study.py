@@ -22,7 +22,7 @@ GROUP = "hybridwm.experiments"
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """The options that every study has; every whole number among them but a seed, and among those of a study, is at least 1."""
+    """The options that every study has; every whole number among them, and among those of a study, is at least 1; `seed`, 0."""
 
     function: ClassVar[str]
 
@@ -38,8 +38,9 @@ class Study:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if type(value) is int and value < 1 and field.name != "seed":
-                raise ValueError(f"--{field.name.replace('_', '-')} is {value}; it must be at least 1")
+            least = 0 if field.name == "seed" else 1
+            if type(value) is int and value < least:
+                raise ValueError(f"--{field.name.replace('_', '-')} is {value}; it must be at least {least}")
 
     def run(self) -> int | None:
         """Do the study and write `out`; nothing, or an exit code."""

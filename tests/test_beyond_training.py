@@ -5,7 +5,7 @@ import pytest
 
 from experiments.argument import balls, causes, generations, shift, table
 from experiments.argument.learned_options import Generations, Shift
-from experiments.argument.seeds import over_seeds, spread, upper
+from experiments.seeds import over_seeds, spread, upper
 
 
 @pytest.mark.parametrize("d", [0.003, 10.0])

@@ -19,8 +19,9 @@ import numpy as np
 
 from experiments.argument import ending, models, table
 from experiments.argument.learned_options import Causes
-from experiments.argument.seeds import over_seeds, told
 from experiments.argument.table import MASS, PUCKS, STEP_S, Asked, Episode
+from experiments.reporting import publish
+from experiments.seeds import over_seeds, told
 from hybridwm.judging.figures import canvas
 from hybridwm.learning.measure import paired
 from hybridwm.results import Claim
@@ -124,7 +125,15 @@ def run(options: Causes) -> None:
     found = [ending.part(options, f"seed-{s}", lambda s=s: measured(s, options, given, goal)) for s in options.each]
     numbers = summary(found, true)
     draw(numbers, options)
-    ending.publish("causes", options, numbers, claims(numbers), {"What each model knows": rows(numbers)})
+    publish(
+        "causes",
+        options,
+        numbers,
+        claims(numbers),
+        {"What each model knows": rows(numbers)},
+        seeds=options.each,
+        figure="causes.png",
+    )
 
 
 def summary(found: list[Any], true: np.ndarray) -> dict[str, Any]:

@@ -23,13 +23,12 @@ import numpy as np
 import physics
 from experiments.argument import possible
 from experiments.argument.options import Discrete
-from experiments.argument.seeds import over_seeds, spread, told
 from experiments.keeping import kept, place
-from experiments.measured.reporting import sections
+from experiments.reporting import publish
+from experiments.seeds import over_seeds, spread, told
 from experiments.worlds.asking import asker, options_of, windows_of
 from experiments.worlds.episodes import TEST_SEED, Size, model_scene, nearness, recorded
 from experiments.worlds.realities import ROD
-from hybridwm import claims, results
 from hybridwm.judging import evaluation
 from hybridwm.judging.figures import canvas
 from hybridwm.learning.contenders import HYBRID, Subject
@@ -38,7 +37,6 @@ from hybridwm.learning.rivals import RivalOptions, fit_rival
 from hybridwm.learning.training import take
 from hybridwm.logs.recordings import Windows
 from hybridwm.results import Claim
-from hybridwm.study import command
 from hybridwm.world.model import world_model
 
 NEAR = 0.7
@@ -208,14 +206,17 @@ def run(options: Discrete) -> None:
         truth = kept(bench.folder / "truth.json", bench.truth)
         tuning = {name: bench.tuned(name == "continuous") for name in ("continuous", "Bernoulli")}
     numbers, claimed = summary(parts, truth)
-    written = results.write(
-        options.out, study="discrete", config=options, numbers=numbers | {"tuning": tuning}, claims=claimed,
-        seeds=range(len(parts)), command=command("discrete", options), figure="discrete.png",
-    )  # fmt: skip
     draw(parts, truth, numbers, options)
     tables = {"Impossible states": _rows(numbers), "Networks tried, on episodes of their own": _tuned(tuning)}
-    claims.publish(written, options.out / "table.md", sections(tables), console)
-    console.print(f"results, table and figure: {options.out}")
+    publish(
+        "discrete",
+        options,
+        numbers | {"tuning": tuning},
+        claimed,
+        tables,
+        seeds=range(len(parts)),
+        figure="discrete.png",
+    )
 
 
 def summary(parts: list[dict[str, Any]], truth: dict[str, Any]) -> tuple[dict[str, Any], list[Claim]]:

@@ -32,14 +32,12 @@ from experiments.argument.lasting import (
 )
 from experiments.argument.options import Endurance
 from experiments.keeping import kept, place
-from experiments.measured.reporting import sections
+from experiments.reporting import publish
 from experiments.tasks import wilson
-from hybridwm import claims, results
 from hybridwm.judging.figures import COLOURS, canvas
 from hybridwm.learning.rivals import FittedRival
 from hybridwm.logs.recordings import Dataset
 from hybridwm.results import Claim
-from hybridwm.study import command
 
 REST, SLOW = 1e-3, 0.01
 """m: the target at rest; m/s: at rest."""
@@ -140,14 +138,9 @@ def run(options: Endurance) -> None:
     numbers, claimed = summary(engine, network, float(found["fastest"]))
     chosen = _candidate(found["network"])
     numbers |= {"tuning": found["tried"], "chosen": chosen._asdict()}
-    written = results.write(
-        options.out, study="endurance", config=options, numbers=numbers, claims=claimed, seeds=range(numbers["worlds"]),
-        command=command("endurance", options), figure="endurance.png",
-    )  # fmt: skip
     draw(engine, network, float(found["fastest"]), options)
     tables = {"Beside it": _rows(numbers), "Networks tried, under pushes of their own": _tuned(found["tried"], chosen)}
-    claims.publish(written, options.out / "table.md", sections(tables), console)
-    console.print(f"results, table and figure: {options.out}")
+    publish("endurance", options, numbers, claimed, tables, seeds=range(numbers["worlds"]), figure="endurance.png")
 
 
 def _arrays(found: dict[str, Any]) -> dict[str, Any]:

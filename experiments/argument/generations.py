@@ -20,7 +20,8 @@ import numpy as np
 from experiments.argument import balls, ending
 from experiments.argument.balls import STEP_S, Throws
 from experiments.argument.learned_options import Generations
-from experiments.argument.seeds import over_seeds, told
+from experiments.reporting import publish
+from experiments.seeds import over_seeds, told
 from hybridwm.judging.figures import canvas
 from hybridwm.learning.fitting import FitOptions, fit
 from hybridwm.learning.rivals import RivalOptions, fit_rival
@@ -185,7 +186,15 @@ def run(options: Generations) -> None:
         "gravity_seen": real
     }
     draw(numbers, options)
-    ending.publish("generations", options, numbers, claims(numbers), {"Generation by generation": rows(numbers)})
+    publish(
+        "generations",
+        options,
+        numbers,
+        claims(numbers),
+        {"Generation by generation": rows(numbers)},
+        seeds=options.each,
+        figure="generations.png",
+    )
 
 
 def _grid(runs: list[list[dict[str, Any]]], key: str) -> np.ndarray:

@@ -4,27 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from hybridwm.study import Study
+from experiments.options import Seeded
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learned(Study):
+class Learned(Seeded):
     """What the three studies ask that fit models anew for each seed."""
 
     seeds: int = 5
     """Number of random seeds: training data and networks are drawn anew for each; one with --quick."""
-    seed: int = 0
-    """The first seed."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.seed < 0:
-            raise ValueError(f"--seed is {self.seed}; it must be at least 0")
-
-    @property
-    def each(self) -> range:
-        """The seeds."""
-        return range(self.seed, self.seed + (1 if self.quick else self.seeds))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,9 @@ import numpy as np
 
 from experiments.argument import ending, models, table
 from experiments.argument.learned_options import Shift
-from experiments.argument.seeds import over_seeds, spread, told, upper
 from experiments.argument.table import BOX, HEAVIEST, RADIUS, Asked, Episode
+from experiments.reporting import publish
+from experiments.seeds import over_seeds, spread, told, upper
 from hybridwm.judging.figures import canvas
 from hybridwm.learning.measure import paired
 from hybridwm.results import Claim
@@ -98,7 +99,7 @@ def run(options: Shift) -> None:
     numbers = {"cells": summary(where, found), "fit": [part["fit"] for part in found]}
     draw(numbers["cells"], options)
     table_of = {"Error over that of the identified physics": rows(numbers["cells"])}
-    ending.publish("shift", options, numbers, claims(numbers["cells"]), table_of)
+    publish("shift", options, numbers, claims(numbers["cells"]), table_of, seeds=options.each, figure="shift.png")
 
 
 def summary(where: list[tuple[str, float]], found: list[Any]) -> list[dict[str, Any]]:

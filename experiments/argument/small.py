@@ -23,12 +23,11 @@ import numpy as np
 
 import physics
 from experiments.argument.options import Small
-from experiments.argument.seeds import over_seeds, spread, told
 from experiments.keeping import kept, place
-from experiments.measured.reporting import sections
+from experiments.reporting import publish
+from experiments.seeds import over_seeds, spread, told
 from experiments.worlds.episodes import TEST_SEED, model_scene, recorded
 from experiments.worlds.realities import PENDULUM
-from hybridwm import claims, results
 from hybridwm.judging.figures import COLOURS, canvas
 from hybridwm.learning import fitting, training
 from hybridwm.learning.contenders import HYBRID, IDENTIFIED, NETWORK
@@ -39,7 +38,6 @@ from hybridwm.learning.training import Batch, Stage, batch_of
 from hybridwm.logs.recordings import Dataset, windows
 from hybridwm.logs.stepping import ready
 from hybridwm.results import Claim
-from hybridwm.study import command
 from hybridwm.world.model import ModelOptions, WorldParams, world_model
 
 STEP_S, ROW_S, MEMORY_S = 0.001, 0.002, 0.3
@@ -249,14 +247,9 @@ def run(options: Small) -> None:
         parts = [bench.measured(seed) for seed in range(bench.work.seeds)]
     fits = together(parts, options.watts)
     numbers = {"fits": fits, "tuning": tuning, "watts": options.watts}
-    written = results.write(
-        options.out, study="small", config=options, numbers=numbers, claims=claimed(fits), seeds=range(len(parts)),
-        command=command("small", options), figure="small.png",
-    )  # fmt: skip
     draw(fits, options.out / "small.png")
     tables = {"Every fit": _rows(fits), "Networks tried, first seed": _tuned(tuning)}
-    claims.publish(written, options.out / "table.md", sections(tables), console)
-    console.print(f"results, table and figure: {options.out}")
+    publish("small", options, numbers, claimed(fits), tables, seeds=range(len(parts)), figure="small.png")
 
 
 def together(parts: list[list[dict[str, Any]]], watts: float) -> list[dict[str, Any]]:

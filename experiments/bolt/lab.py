@@ -3,12 +3,14 @@
 command   a ramp to a random torque, waves on it, a rest or a turn back now and then; a part goes far enough to strip
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.bolt.rack import CONTROL_S, WORK, Bolts, drawn, rack
+from experiments.keeping import save
 
 STEPS = 200
 
@@ -67,13 +69,9 @@ def joined(parts: list[Logs]) -> Logs:
     return Logs(*(np.concatenate(x, -1) for x in zip(*parts, strict=True)))
 
 
-def kept(path: Path, make: object) -> Logs:
+def kept(path: Path, make: Callable[[], Logs]) -> Logs:
     """What is in the file, or what `make()` gives, which is then kept there."""
     if not path.exists():
-        logs: Logs = make()  # type: ignore[operator]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part.npz")
-        np.savez_compressed(part, **logs._asdict())
-        part.replace(path)
+        save(path, make()._asdict())
     with np.load(path, allow_pickle=False) as found:
         return Logs(**{name: found[name] for name in Logs._fields})

@@ -25,6 +25,11 @@ class Bolt(Study):
     """How many of them the other planners turn too (torque controllers turn all); 4 with --quick."""
 
     @property
+    def each(self) -> range:
+        """The seeds."""
+        return range(self.seed, self.seed + self.seeds)
+
+    @property
     def count(self) -> int:
         """Bolts per seed."""
         return min(self.bolts, 8) if self.quick else self.bolts

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from experiments import reporting
 from experiments.bolt import figures, show3d
 from experiments.bolt.options import Bolt
-from experiments.measured.reporting import sections
 from experiments.tasks import wilson
-from hybridwm import claims, report, results
+from hybridwm import report
 from hybridwm.judging.evaluation import bootstrap
 from hybridwm.report import Table
 from hybridwm.results import Claim
@@ -167,14 +167,7 @@ def publish(options: Bolt, parts: Parts, clock: Mapping[str, Any], console: Any)
         "seeds": [{k: v for k, v in part.items() if k not in ("traces", "replay")} for part in parts],
         "clock": clock, "budget": {row[0]: row[1] for row in tables[2].rows},
     }  # fmt: skip
-    command = f"hybridwm run bolt --seeds {options.seeds}" + (" --quick" if options.quick else "")
-    config = {"seeds": options.seeds, "quick": options.quick, "bolts": options.count, "rivals": options.rival_count}
-    seeds = range(options.seed, options.seed + options.seeds)
-    written = results.write(
-        options.out, study="bolt", config=config, numbers=numbers, claims=found, seeds=seeds, command=command
-    )
-    body = sections({t.title: [tuple(t.columns), *[tuple(row) for row in t.rows]] for t in tables})
-    claims.publish(written, options.out / "table.md", body, console)
+    written = reporting.publish("bolt", options, numbers, found, reporting.of_page(tables), seeds=options.each)
     lead = (
         "A driver turns bolts whose thread friction, seat and wear nobody knows beforehand. From the angle of the driver and the "
         "current of its motor, noisy, rounded and late, it has two seconds to reach an asked clamp force."

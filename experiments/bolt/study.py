@@ -79,7 +79,7 @@ def run(options: Bolt) -> None:
 
     console = Console()
     bench = Bench(options, place(options), {True: bolted(), False: bolted(events=False)}, {}, console.print)
-    parts = [seed_part(bench, seed) for seed in range(options.seed, options.seed + options.seeds)]
+    parts = [seed_part(bench, seed) for seed in options.each]
     clock = kept(bench.folder / "clock.json", partial(clocked, bench))
     publish(options, parts, clock, console)
 

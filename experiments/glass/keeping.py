@@ -1,6 +1,5 @@
 """Episodes on disk, one file per batch: whole or not there, so that a study which was interrupted goes on after the last one."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from experiments.glass.driving import Driven
 from experiments.glass.tasks import Wish, judge
+from experiments.keeping import save
 from physics import Episode
 from physics.effects import Observed
 
@@ -30,10 +30,7 @@ def write_batch(path: Path, batch: Sequence[Driven]) -> None:
         mine["broken"] = np.array([name for name, _ in one.episode.breaks], dtype=str)
         mine["failure"] = np.array(one.episode.failure or "")
         table |= {f"{number}/{name}": value for name, value in mine.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    np.savez_compressed(part, **table)  # type: ignore[arg-type]
-    part.replace(path)
+    save(path, table)
 
 
 def read_batch(path: Path, wishes: Sequence[Wish]) -> list[Driven]:

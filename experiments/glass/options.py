@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from hybridwm.study import Study
+from experiments.options import Seeded
 
 _TASKS = ("carry", "snap", "rescue")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Glass(Study):
+class Glass(Seeded):
     """Handle a glass that breaks: collect, fit, plan in closed loop, compare with rivals, report."""
 
     function: ClassVar[str] = "experiments.glass.study:run"
@@ -19,8 +19,6 @@ class Glass(Study):
     """Folder for results.json, figures, the page and everything that a later run goes on from."""
     seeds: int = 5
     """Number of random seeds; 1 with --quick."""
-    seed: int = 0
-    """The first of them."""
     episodes: int = 20
     """Episodes per seed, task and model; 4 with --quick."""
     live: bool = False
@@ -32,15 +30,8 @@ class Glass(Study):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.seed < 0:
-            raise ValueError(f"--seed is {self.seed}; it must be at least 0")
         if unknown := set(self.only) - set(_TASKS):
             raise ValueError(f"--only {', '.join(sorted(unknown))}: the tasks are {', '.join(_TASKS)}")
-
-    @property
-    def rounds(self) -> range:
-        """The seeds."""
-        return range(self.seed, self.seed + (1 if self.quick else self.seeds))
 
     @property
     def many(self) -> int:

@@ -20,6 +20,7 @@ from experiments.glass.models import Models, ready
 from experiments.glass.options import Glass
 from experiments.glass.reality import broke, explored, scene
 from experiments.keeping import kept, place
+from experiments.reporting import of_page, sections
 from hybridwm import report, results
 from hybridwm.logs.archive import read_recordings, write_recordings
 from hybridwm.logs.recordings import Dataset
@@ -92,7 +93,7 @@ class Study:
 
     def live(self) -> dict[str, Any]:
         """Carries by the full hybrid while the clock runs."""
-        first = self.options.rounds[0]
+        first = self.options.each[0]
         found, rng = self.models(first), np.random.default_rng([first, 5, 78])
         pilot_of_one, params = pilot(found.world), ready(found.world, found.params["hybrid"])
         wishes = [tasks.wish("carry", rng) for _ in range(LIVE + 1)]
@@ -101,7 +102,7 @@ class Study:
 
     def careful(self) -> float:
         """The force limit, N."""
-        first = self.options.rounds[0]
+        first = self.options.each[0]
         most = comparing.breaks(self.batch("carry", "hybrid", first))
         for force in FORCES[1::2] if self.options.quick else FORCES:
             if comparing.breaks(self.batch("carry", "blind", first, force=force)) <= most:
@@ -113,19 +114,15 @@ def run(options: Glass) -> None:
     """Everything; what is in `options.out` already is not done again."""
     with Progress(transient=True) as progress:
         study = Study(options, progress)
-        for seed in options.rounds:
-            for task in options.only:
-                for name in RIVALS:
-                    study.batch(task, name, seed)
         driven = {task: _driven(study, task) for task in options.only}
         numbers = {task: comparing.numbers(found) for task, found in driven.items()}
-        numbers["data"] = {str(seed): {"broke": broke(study.dataset(seed))} for seed in options.rounds}
+        numbers["data"] = {str(seed): {"broke": broke(study.dataset(seed))} for seed in options.each}
         study.tell("predict, certify")
-        seen = comparing.predictions(study.models(options.rounds[0]), study.network(options.rounds[0]), driven)
+        seen = comparing.predictions(study.models(options.each[0]), study.network(options.each[0]), driven)
         numbers["prediction"] = seen.numbers
         numbers["certificates"] = comparing.certified(driven)
         if "carry" in driven:
-            numbers["budget"] = {part: comparing.summary(study.batch("carry", "hybrid", options.rounds[0], part=part))
+            numbers["budget"] = {part: comparing.summary(study.batch("carry", "hybrid", options.each[0], part=part))
                                  for part in budget.parts(quick=options.quick)}  # fmt: skip
             numbers["shares"] = budget.shares(seen)
         if options.live:
@@ -138,7 +135,7 @@ def run(options: Glass) -> None:
             config=options,
             numbers=numbers,
             claims=claims,
-            seeds=options.rounds,
+            seeds=options.each,
             command=command("glass", options),
             figure="success.png",
         )
@@ -147,19 +144,17 @@ def run(options: Glass) -> None:
     tables = telling.tables(numbers, options)
     page = report.page(options.out, title="The glass", lead=telling.lead(options), results=found, replays=replays,
                        tables=tables, figures=figures, notes=telling.NOTES)  # fmt: skip
-    (options.out / "table.md").write_text(telling.markdown([*tables, report.claims_table(claims)]), encoding="utf-8")
+    (options.out / "table.md").write_text(sections(of_page([*tables, report.claims_table(claims)])), encoding="utf-8")
     report.show([*tables, report.claims_table(claims)], page)
 
 
 def _driven(study: Study, task: str) -> dict[str, list[Driven]]:
     """Episodes of all seeds by model."""
     found: dict[str, list[Driven]] = {}
-    for seed in study.options.rounds:
+    for seed in study.options.each:
         for name in RIVALS:
             found.setdefault(name, []).extend(study.batch(task, name, seed))
     if task == "carry":
         force = study.careful()
-        found["careful"] = [
-            one for seed in study.options.rounds for one in study.batch(task, "blind", seed, force=force)
-        ]
+        found["careful"] = [one for seed in study.options.each for one in study.batch(task, "blind", seed, force=force)]
     return found

@@ -1,6 +1,6 @@
 """What the study shows: tables, figures, replays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ AGO = 15
 
 def lead(options: Glass) -> str:
     """What this page is about, in two sentences."""
-    count = len(options.rounds) * options.many
+    count = len(options.each) * options.many
     short = " This is a quick run: too few episodes for the claims to mean much." if options.quick else ""
     return (
         "A fork handles a glass whose neck breaks: carry it to the edge, snap it on time, rescue it from falling. The same "
@@ -91,15 +91,6 @@ def _table(task: str, found: Mapping[str, Any]) -> Table:
     last = "mean loss" if task == "rescue" else "there after"
     return Table(f"{said} ({n} episodes each)", ("model", "success [95 %]", "broken", "lost", last, "off (median)"), rows,
                  loud=(WORDS["hybrid"],))  # fmt: skip
-
-
-def markdown(found: Sequence[Table]) -> str:
-    """The tables as a document."""
-    parts = []
-    for table in found:
-        rows = [table.columns, ("---",) * len(table.columns), *table.rows]
-        parts.append(f"## {table.title}\n\n" + "\n".join("| " + " | ".join(row) + " |" for row in rows))
-    return "\n\n".join(parts) + "\n"
 
 
 def figures(out: Path, driven: Mapping[str, Found], seen: Seen) -> list[Figure]:

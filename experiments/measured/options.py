@@ -1,8 +1,8 @@
 """The options of the studies on measured data. Free of JAX, so that help and mistakes in options are answered at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from hybridwm.study import Study
 
@@ -15,6 +15,11 @@ class Measured(Study):
     """Folder that holds the measured set (docs/data.md says where it comes from)."""
     holdout: Path | None = None
     """Folder with a part kept aside: fit on all of --data, score on this part only."""
+
+    @property
+    def told(self) -> Self:
+        """The same as results may tell it: the folders of the data are the user's."""
+        return replace(self, data=Path("DATA"), holdout=self.holdout and Path("HOLDOUT"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,14 @@ happens within one is not independent.
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from experiments.keeping import save
 
 
 def group_folds(groups: Sequence[Any] | np.ndarray, count: int, seed: int) -> np.ndarray:
@@ -64,8 +65,5 @@ def finished(path: Path, digest: str, compute: Callable[[], Mapping[str, np.ndar
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         pass  # not there, or cut short when the study was stopped
     found = {key: np.asarray(value) for key, value in compute().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{os.getpid()}.{path.name}")
-    np.savez(part, allow_pickle=False, digest=digest, **found)
-    part.replace(path)
+    save(path, {"digest": digest, **found})
     return found

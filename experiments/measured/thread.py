@@ -56,14 +56,8 @@ def filled(curve: np.ndarray) -> np.ndarray:
     return np.nan_to_num(np.take_along_axis(curve, last, -1))
 
 
-_LOOKS = (earlier, partial(earlier, lag=2), partial(running, weight=0.3), partial(running, weight=0.1))
-
-
-def history(screws: Screws, model: np.ndarray, shown: np.ndarray, *, told: bool = False) -> np.ndarray:
-    """Friction model and residual from earlier uses alone, [H, K, BINS], fitted to the holes `shown` [H] bool.
-
-    `told`: from all later uses of the hole too. That is no forecast; what it leaves is the use's own.
-    """
+def history(screws: Screws, model: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """Friction model and residual from earlier uses alone, [H, K, BINS], fitted to the holes `shown` [H] bool."""
     rest = filled(screws.curve) - model
     middle = rest[shown].mean(0)
     known = screws.used[:, 1:] & shown[:, None]
@@ -73,8 +67,6 @@ def history(screws: Screws, model: np.ndarray, shown: np.ndarray, *, told: bool 
         [earlier(score), earlier(score, 2), running(score, 0.3), running(score, 0.1), running(other_side(screws, score), 0.3),
          np.broadcast_to(score[:, :1], score.shape), inputs(screws, "curves")], -1
     )[:, 1:]  # fmt: skip
-    if told:
-        x = np.concatenate([x, *(f(score[:, ::-1])[:, ::-1][:, 1:] for f in _LOOKS)], -1)
     mean, std = x[known].mean(0), x[known].std(0) + 1e-9
     a = np.concatenate([(x - mean) / std, np.ones((*x.shape[:2], 1))], -1)
     weights = np.linalg.solve(a[known].T @ a[known] + 300.0 * np.eye(a.shape[-1]), a[known].T @ score[:, 1:][known])
@@ -151,12 +143,6 @@ def foretell(screws: Screws, shown: np.ndarray, asked: np.ndarray, *, seed: int,
     for i, h in enumerate(AHEAD):
         so_far[:, :, h:, i] = said[asked][:, :, h:] + later[:, :, :-h, i]
     return Forecast(np.broadcast_to(model, said[asked].shape), said[asked], so_far)
-
-
-def left_over(screws: Screws, shown: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Errors [H, K] of the holes `asked`, told all other uses of them: what no history can tell."""
-    model = friction(screws.curve[shown])
-    return miss(history(screws, model, shown, told=True)[asked], screws.curve[asked])
 
 
 def miss(found: np.ndarray, curve: np.ndarray) -> np.ndarray:

@@ -28,5 +28,3 @@ class Toss(Measured):
         super().__post_init__()
         if self.folds < 2:
             raise ValueError(f"--folds is {self.folds}; it must be at least 2")
-        if self.seed < 0:
-            raise ValueError(f"--seed is {self.seed}; it must be at least 0")

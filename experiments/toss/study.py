@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.measured.reporting import publish
 from experiments.measured.splits import fingerprint, finished
+from experiments.reporting import publish
 from experiments.toss import fits, models, pictures, sets, things, verdicts
 from experiments.toss.fitting import Effort
 from experiments.toss.models import Model
@@ -62,7 +62,7 @@ def run(options: Toss) -> None:
     numbers, claims, tables = verdicts.of(found)
     pictures.draw(numbers["cube"], options.out)
     pictures.replays(found, {name: aside or own for name, (own, aside) in data.items()}, options.out)
-    publish("toss", options, numbers, claims, tables)
+    publish("toss", options.told, numbers, claims, tables, seeds=range(options.seeds))
 
 
 def _thing(options: Toss, name: str, data: sets.Set, aside: sets.Set | None, effort: Effort) -> "Parts":

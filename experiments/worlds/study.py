@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.argument.seeds import over_seeds
 from experiments.keeping import kept, place
+from experiments.seeds import over_seeds
 from experiments.worlds import figures
 from experiments.worlds.asking import measured
 from experiments.worlds.episodes import said

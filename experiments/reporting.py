@@ -1,40 +1,42 @@
-"""The last step of a study on measured data: results.json, a table, and the claims on the terminal."""
+"""The last step of a study: results.json, a document of tables, and the claims on the terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.measured.options import Measured
 from hybridwm import claims, results
-from hybridwm.results import Claim
+from hybridwm.report import Table
+from hybridwm.results import Claim, Results
+from hybridwm.study import Study, command
 
 Row = tuple[str, ...]
 
 
 def publish(
     study: str,
-    options: Measured,
+    options: Study,
     numbers: Mapping[str, Any],
     found: Sequence[Claim],
     tables: Mapping[str, Sequence[Row]],
-) -> None:
-    """Write `options.out` and print the claims. The folders of the data stay out of it: they are the user's."""
+    *,
+    seeds: Sequence[int],
+    figure: str | None = None,
+) -> Results:
+    """Write results.json and table.md into `options.out` and print the claims; `figure`: the picture there that shows them."""
     from rich.console import Console
 
-    config = {"seeds": options.seeds, "quick": options.quick, "holdout": options.holdout is not None}
-    command = f"hybridwm run {study} --data DATA --seeds {options.seeds}" + (" --quick" if options.quick else "")
-    command += " --holdout HOLDOUT" if options.holdout else ""
-    command += " --no-elbow" if getattr(options, "no_elbow", False) else ""
     written = results.write(
         options.out,
         study=study,
-        config=config,
+        config=options,
         numbers=numbers,
         claims=found,
-        seeds=range(options.seeds),
-        command=command,
+        seeds=seeds,
+        command=command(study, options),
+        figure=figure,
     )
     claims.publish(written, options.out / "table.md", sections(tables), Console())
-    print(f"results, table and figures: {options.out}")
+    print(f"results, tables and figures: {options.out}")
+    return written
 
 
 def sections(tables: Mapping[str, Sequence[Row]]) -> str:
@@ -46,3 +48,8 @@ def markdown(rows: Sequence[Row]) -> str:
     """A Markdown table; the first row is its head."""
     body = [rows[0], ("---",) * len(rows[0]), *rows[1:]]
     return "\n".join("| " + " | ".join(row) + " |" for row in body) + "\n"
+
+
+def of_page(tables: Sequence[Table]) -> dict[str, list[Row]]:
+    """The tables of a page, as `sections` takes them."""
+    return {table.title: [tuple(table.columns), *map(tuple, table.rows)] for table in tables}
