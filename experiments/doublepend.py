@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from experiments.measured import pendulum_figures, pendulum_fit, tracking
+from experiments.measured import pendulum_figures, pendulum_fit, pendulum_replay, tracking
 from experiments.measured.double_pendulum import published
 from experiments.measured.options import Doublepend as Options
 from experiments.measured.pendulum_fit import HORIZONS_S, Models
@@ -161,6 +161,9 @@ def run(options: Options) -> None:
     )
     numbers["tracking"] = tracking.summary(track)
     pendulum_figures.draw(numbers, track, options)
+    first, much = next(splits(runs, options)), dict(zip(KINDS, parts[0]["trust"].tolist(), strict=True))
+    shown = [runs[i] for i, unseen in zip(first.asked, first.unseen, strict=True) if unseen]
+    pendulum_replay.write(shown, unpacked(parts[0]), lambda run: much[kind_of(run)], options.out)
     claims = [*claims_of(numbers), *tracking.claims(numbers["tracking"])]
     tables = {
         "by group, 1 s ahead (median, rad)": by_group(numbers),

@@ -118,10 +118,8 @@ def _learn(
 
 @partial(jax.jit, static_argnames=("kind", "graph"))
 def _foretold(kind: str, graph: Any, theta: jax.Array, weights: Any, trust: jax.Array, given: Window) -> jax.Array:
-    """Root mean square over the joints of the angle error at each horizon, [horizons, W] rad."""
-    q = rollout(_law(kind, theta, weights, graph, trust), given)[0]
-    rows = jnp.array([round(h / STEP) - 1 for h in HORIZONS_S])
-    return jnp.sqrt(jnp.mean((q[rows] - given.q[1:][rows]) ** 2, 1))
+    """Angles after each step, [LONGEST, 2, W] rad."""
+    return rollout(_law(kind, theta, weights, graph, trust), given)[0]
 
 
 def graph_of(kind: str, seed: int = 0) -> tuple[Any, nnx.State]:
@@ -129,20 +127,37 @@ def graph_of(kind: str, seed: int = 0) -> tuple[Any, nnx.State]:
     return nnx.split(Residual(nnx.Rngs(seed), width=WIDTH * (1 + (kind == "network"))))
 
 
-def errors(
+def forecasts(
     kind: str, theta: np.ndarray, weights: Any, runs: Sequence[Run], places: list[tuple[int, int]],
     trust: Callable[[Run], float] = lambda run: 1.0,
 ) -> np.ndarray:  # fmt: skip
-    """Errors at each horizon [windows, horizons], rad; what is not finite is half a turn. `trust` in the residual, by run."""
-    found, graph = [np.zeros((0, len(HORIZONS_S)))], graph_of(kind)[0]
+    """Angles 0 … LONGEST steps after each beginning, [windows, LONGEST + 1, 2] rad. `trust` in the residual, by run."""
+    found, graph = [np.zeros((0, LONGEST + 1, 2))], graph_of(kind)[0]
     for at in range(0, len(places), CHUNK):
         some = places[at : at + CHUNK]
         full = (some * (CHUNK // len(some) + 1))[:CHUNK]
         given = cut(runs, full, LONGEST, None if kind == "network" else theta)
         much = jnp.asarray([trust(runs[i]) for i, _ in full], jnp.float32)
         said = _foretold(kind, graph, jnp.asarray(theta, jnp.float32), weights, much, given)
-        found.append(np.asarray(said, float)[:, : len(some)].T)
-    return np.nan_to_num(np.concatenate(found), nan=np.pi, posinf=np.pi)
+        path = np.concatenate([np.asarray(given.q[:1], float), np.asarray(said, float)])
+        found.append(path.transpose(2, 0, 1)[: len(some)])
+    return np.concatenate(found)
+
+
+def measured(runs: Sequence[Run], places: Sequence[tuple[int, int]]) -> np.ndarray:
+    """What the runs did at the same times, [windows, LONGEST + 1, 2] rad."""
+    rows = [runs[i].q[s : s + LONGEST + 1] for i, s in places]
+    return np.stack(rows) if rows else np.zeros((0, LONGEST + 1, 2))
+
+
+def errors(
+    kind: str, theta: np.ndarray, weights: Any, runs: Sequence[Run], places: list[tuple[int, int]],
+    trust: Callable[[Run], float] = lambda run: 1.0,
+) -> np.ndarray:  # fmt: skip
+    """Errors at each horizon [windows, horizons], rad over both joints; what is not finite is half a turn."""
+    rows = [round(h / STEP) for h in HORIZONS_S]
+    missed = (forecasts(kind, theta, weights, runs, places, trust) - measured(runs, places))[:, rows]
+    return np.nan_to_num(np.sqrt(np.mean(missed**2, -1)), nan=np.pi, posinf=np.pi)
 
 
 def fit(

@@ -23,7 +23,7 @@ from flax import nnx
 
 Array = jax.Array
 SHORTEST_S = 0.01  # an impact's peak depends on the time step; what is filtered over 10 ms hardly does
-CHANNELS_S = (0.02,)
+CHANNELS_S = (0.03,)
 SPREAD = 0.02  # relative, of a strength that only the scene tells
 LOWEST = -9.0  # severity of nothing at all
 _SHARP = 50.0
