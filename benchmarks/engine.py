@@ -138,6 +138,8 @@ class Race:
             self._rounds()
             for rival in list(self.children):
                 self._each(rival, lambda rival=rival: self._error(rival, wanted))
+            if "mujoco" in self.cells:
+                self.cells["mujoco"]["rounded"] = starts.rounded(physics.load_scene(self.scene), start, wanted)
             for rival in self.options.differentiated(self.scene, self.worlds):
                 if rival in self.children:
                     self.cells[rival]["gradient"] = self._gradient(rival)

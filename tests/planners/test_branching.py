@@ -2,6 +2,7 @@
 
 from functools import cache
 from itertools import product
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from planners.knots import hold, linear
 from planners.problem import Cost, Goal, Model, PlanInfo, PlanParams, Problem, Status, strong
 from planners.rollout import score
 from planners.schedules import forcing_of, relaxed, relaxed_forcing, tree_of
-from planners.verdict import describe
+from planners.verdict import describe, in_case
 
 HORIZON, INTERVALS, DELTA = 6, 3, 0.05
 SCHEDULES, BRANCHES, SAMPLES, ITERATIONS = 16, 4, 64, 10
@@ -232,6 +233,18 @@ def test_required_and_forbidden_events() -> None:
     assert int(weak.schedule[1]) == -1
     assert any("left happens at" in line for line in describe(problem, weak))
     assert Status(int(strong_.status)) is Status.INFEASIBLE
+
+
+def test_what_if_is_told_of_events_that_the_plan_does_not_want() -> None:
+    instead = SimpleNamespace(step=np.array([3, 1]), cost=np.array([2.5, 1.0]), valid=np.array([True, True]))
+    chances = lambda left, right: np.array([left, right])  # noqa: E731
+    plan: Any = SimpleNamespace(contingency=instead, event_probability=chances(0.02, 0.9))
+    (line,) = in_case(PROBLEM, plan)
+    assert line.startswith("should left happen anyway, at 0.40 s: a plan of cost 2.5")
+    plan.event_probability, instead.valid = chances(0.02, 0.1), np.array([True, False])
+    assert len(in_case(PROBLEM, plan)) == 1, "no plan could be found for right"
+    plan.contingency = None
+    assert in_case(PROBLEM, plan) == []
 
 
 def test_bad_trees_are_refused() -> None:
