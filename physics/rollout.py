@@ -35,8 +35,8 @@ def use_cpu_devices(count: int) -> None:
 def gradient_options() -> dict[str, Any]:
     """Compiler options for a program that differentiates through the engine: jax.jit(jax.grad(f), compiler_options=…).
 
-    XLA's newer CPU emitter computes shared parts of a large loop again at each use: a gradient of the 7-dof arm takes 45 times
-    its rollout with it, and 5 times with the older one. Empty where there is no choice: jax 0.12 has the newer one only.
+    XLA's older CPU emitter compiles a gradient in two thirds to three quarters of the newer one's time; the programs are about as
+    fast. Empty where there is no choice: jax 0.12 has the newer one only.
     """
     older = {"xla_cpu_use_fusion_emitters": False}
     if jax.default_backend() != "cpu":
