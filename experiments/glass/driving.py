@@ -78,8 +78,9 @@ def pilot(world: WorldModel, network: Any = None) -> Pilot:
         return state._replace(events=memory._replace(luck=jnp.full_like(memory.luck, luck())))
 
     def plan(params: Any, goal: Any, key: Any, state: Any, carry: Any) -> Any:
-        one = lambda g, k, s, c: planner.plan(pl.PlanParams(params, g), k, s, c)  # noqa: E731
-        return jax.vmap(one)(goal, jax.random.split(key, len(state.command)), state, carry)
+        """One episode after another: the samples of one are as many worlds as a core's cache holds."""
+        one = lambda given: planner.plan(pl.PlanParams(params, given[0]), *given[1:])  # noqa: E731
+        return jax.lax.map(one, (goal, jax.random.split(key, len(state.command)), state, carry))
 
     advance = jax.vmap(planner.advance, in_axes=(0, 0, None))
     return Pilot(jax.jit(begin), jax.jit(plan), jax.jit(advance), planner.init, not network)

@@ -2,7 +2,6 @@
 
 from functools import cache
 from itertools import product
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +11,7 @@ import pytest
 
 from planners.branching import joint
 from planners.knots import hold, linear
-from planners.problem import Cost, Goal, Model, PlanInfo, PlanParams, Problem, Status, strong
+from planners.problem import Contingency, Cost, Goal, Model, Plan, PlanInfo, PlanParams, Problem, Status, strong
 from planners.rollout import score
 from planners.schedules import forcing_of, relaxed, relaxed_forcing, tree_of
 from planners.verdict import describe, in_case
@@ -236,15 +235,18 @@ def test_required_and_forbidden_events() -> None:
 
 
 def test_what_if_is_told_of_events_that_the_plan_does_not_want() -> None:
-    instead = SimpleNamespace(step=np.array([3, 1]), cost=np.array([2.5, 1.0]), valid=np.array([True, True]))
-    chances = lambda left, right: np.array([left, right])  # noqa: E731
-    plan: Any = SimpleNamespace(contingency=instead, event_probability=chances(0.02, 0.9))
-    (line,) = in_case(PROBLEM, plan)
+    def sentences(chances: list[float], valid: list[bool] | None) -> list[str]:
+        found = jnp.array([3, 1]), jnp.array([2.5, 1.0]), jnp.array(valid or [])
+        instead = (
+            Contingency(jnp.zeros((2, HORIZON, 1)), cost=found[1], step=found[0], valid=found[2]) if valid else None
+        )
+        parts = [jnp.zeros(())] * (len(Plan._fields) - 1)
+        return in_case(PROBLEM, Plan(*parts, contingency=instead)._replace(event_probability=jnp.array(chances)))
+
+    (line,) = sentences([0.02, 0.9], [True, True])
     assert line.startswith("should left happen anyway, at 0.40 s: a plan of cost 2.5")
-    plan.event_probability, instead.valid = chances(0.02, 0.1), np.array([True, False])
-    assert len(in_case(PROBLEM, plan)) == 1, "no plan could be found for right"
-    plan.contingency = None
-    assert in_case(PROBLEM, plan) == []
+    assert len(sentences([0.02, 0.1], [True, False])) == 1, "no plan could be found for right"
+    assert sentences([0.02, 0.1], None) == []
 
 
 def test_bad_trees_are_refused() -> None:
