@@ -98,7 +98,7 @@ def test_the_untrained_hybrid_is_the_physics_bit_for_bit(cube):
     phi = jnp.asarray(cube.guess, jnp.float32)[:, None]
     hybrid = models.hybrid(cube)
     alone, _ = models.physics(cube).rollout(models.Fitted(phi, None), start, 30)
-    both, _ = hybrid.rollout(models.Fitted(phi, hybrid.fresh(jax.random.key(0), 1)), start, 30)
+    both, _ = hybrid.rollout(models.Fitted(phi, (hybrid.fresh(jax.random.key(0), 1),)), start, 30)
     np.testing.assert_array_equal(alone, both)
 
 

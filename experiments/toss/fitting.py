@@ -96,7 +96,7 @@ def objective(thing: Thing, model: Model, *, train_phi: bool) -> _Objective:
         )
 
     def total(free: Any, held: Any, batch: Windows, anchor: Any) -> tuple[Array, Array]:
-        fitted = Fitted(free, held) if train_phi else Fitted(held, free)
+        fitted = Fitted(free, held) if train_phi else Fitted(held, (free,))
         loss, said = lost(fitted, batch)
         count, centre, spread = anchor
         if train_phi:
@@ -196,7 +196,7 @@ def search(
 def learn(
     thing: Thing, model: Model, phi: np.ndarray, parts: list[Throws], effort: Effort, seed: int, known: Any = None
 ) -> Any:
-    """Weights of M networks from windows of their throws; φ is held, `known` are the weights that fewer throws gave."""
+    """Weights of one member of M groups, from windows of their throws; φ is held, `known` are those that fewer throws gave."""
     rng, groups = np.random.default_rng(seed + 1), len(parts)
     held, found = jnp.asarray(phi), objective(thing, model, train_phi=False)
     anchor = (jnp.array([float(p.number) for p in parts]), 0.0, 1.0)
@@ -205,8 +205,6 @@ def learn(
     def step(weights: Any, i: int) -> tuple[Array, Any]:
         return found.gradient(weights, held, drawn(parts, effort.batch, cut, rng), anchor)
 
-    fresh = model.fresh(jax.random.key(seed), groups)
-    if known is not None:
-        fresh = jax.tree.unflatten(jax.tree.structure(fresh), [jnp.asarray(x) for x in known])
+    fresh = model.fresh(jax.random.key(seed), groups) if known is None else known
     steps = effort.updates * (effort.alone if model.name == "network" else 1)
     return descend(fresh, step, steps=steps, rate=effort.rate, groups=groups, last=False)

@@ -8,7 +8,8 @@
     force at corner c    f_c = near_c · F tanh(y_c · (ẑ, v_c along the board, r_c along the board))
 
 The three are asked by the same loop, batched as M groups of throws side by side, each with its own φ and weights: folds and
-draws are fitted together. y: one perceptron on `corners.features`, zero before training, so the hybrid begins as the physics.
+draws are fitted together. y: the mean of a few perceptrons on `corners.features`, each trained by itself and zero before
+training, so the hybrid begins as the physics.
 """
 
 from collections.abc import Callable
@@ -34,7 +35,7 @@ class Fitted(NamedTuple):
     """What is known of M groups."""
 
     phi: Array  # [P, M]
-    weights: Any  # every leaf [M, ...]; None for physics
+    weights: Any  # of every member of the ensemble, every leaf [M, ...]; None for physics
     trust: Any = 1.0  # in the hybrid's corrections, or [M] of them; at 0 it is the physics
 
 
@@ -42,7 +43,7 @@ class Model(NamedTuple):
     """One way to continue a throw."""
 
     name: str
-    fresh: Callable[[Array, int], Any]  # key, groups -> weights
+    fresh: Callable[[Array, int], Any]  # key, groups -> weights of one member
     rollout: Callable[..., Any]  # Fitted, Start, horizon -> qpos [H, nq, W], what was corrected
 
 
@@ -52,6 +53,11 @@ class Start(NamedTuple):
     qpos: Any  # [nq, W]
     qvel: Any  # [nv, W]
     heading: Any  # [2, W]
+
+
+def _answer(graph: Any, fitted: Fitted, features: Array) -> Array:
+    """y [outputs, W]: the mean of the members."""
+    return jnp.mean(jnp.stack([network.evaluate_own(graph, one, features) for one in fitted.weights]), 0)
 
 
 def _grouped(phi: Array, worlds: int) -> Array:
@@ -144,7 +150,7 @@ def _engine(thing: Thing, graph: Any, fitted: Fitted, start: Start, horizon: int
             state, _info = engine.step(constants, state, ctrl)
             return state, (state.qpos, jnp.zeros((0, worlds)))
         low = cn.lowest(cn.all_corners(thing, state.qpos, state.qvel, size))
-        y = network.evaluate_own(graph, fitted.weights, cn.features(thing, state.qpos, state.qvel, low))
+        y = _answer(graph, fitted, cn.features(thing, state.qpos, state.qvel, low))
         said = _outputs(y)
         near = trust * jax.nn.sigmoid((NEAR - low.height) / 0.001)
         params: Params = _corrected(constants.params, near[0] * LARGEST * jnp.tanh(said.factor / LARGEST))
@@ -191,7 +197,7 @@ def _network(thing: Thing, graph: Any, fitted: Fitted, start: Start, horizon: in
     def frame(state: Any, _: None) -> Any:
         qpos, qvel = calmed(state[0]), calmed(state[1])
         low = cn.lowest(cn.all_corners(thing, qpos, qvel, size))
-        said = _outputs(network.evaluate_own(graph, fitted.weights, cn.features(thing, qpos, qvel, low)))
+        said = _outputs(_answer(graph, fitted, cn.features(thing, qpos, qvel, low)))
         pull = light * _pushes(thing, qpos, qvel, size, low, LARGEST_KICK * jnp.tanh(0.1 * said.forces))
         drag = jnp.concatenate([said.drag[:1]] * 2 + [0 * said.drag[:1]] + [said.drag[1:]] * (nv - 3))
         qvel = qvel + pull - 0.5 * jnp.tanh(0.1 * drag) * qvel

@@ -75,6 +75,7 @@ def _thing(options: Toss, name: str, data: sets.Set, aside: sets.Set | None, eff
             for kind in KINDS if size is None else KINDS[:1] + KINDS[2:]:
                 job = Job(name, kind, size, seed)
                 about = (data.digest, aside.digest if aside else "", options.folds, list(effort), VERSION, job)
+                about += (fits.MEMBERS,) if kind in LEARNED else ()
                 path = options.out / "parts" / f"{job.name}.npz"
                 work = functools.partial(_fit, job, groups, effort, fewer.get(kind), fewer.get("identified"))
                 part, before = finished(path, fingerprint(*about, options.quick), work), fewer.get(kind)
@@ -94,6 +95,7 @@ def _thing(options: Toss, name: str, data: sets.Set, aside: sets.Set | None, eff
 
 
 KINDS = ("identified", "pyramidal", "hybrid", "network")
+LEARNED = KINDS[2:]
 Part = dict[str, np.ndarray]
 Parts = dict[str, list[Part]]
 
