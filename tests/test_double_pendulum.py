@@ -9,7 +9,7 @@ from flax import nnx
 
 from experiments import doublepend
 from experiments.measured import double_pendulum as dp
-from experiments.measured import pendulum_fit, pendulum_trust, seat
+from experiments.measured import pendulum_fit, pendulum_replay, pendulum_trust, seat
 from experiments.measured.options import Doublepend
 from experiments.measured.pendulum_set import DESIGNS, STEP, Run
 from physics.scene import load_scene
@@ -149,3 +149,18 @@ def test_without_trust_the_hybrid_is_the_physics(run):
     np.testing.assert_allclose(doubted[..., 0], plain[..., 0], atol=1e-5)
     np.testing.assert_allclose(doubted[..., 1], learned[..., 1], atol=1e-5)
     assert np.abs(plain - learned).max() > 1e-3
+
+
+def test_forecasts_follow_the_physics_they_come_from_and_can_be_looked_at(run, tmp_path):
+    weights, theta, places = pendulum_fit.graph_of("network")[1], dp.published(), [(0, 60), (0, 100)]
+    truth = pendulum_fit.measured([run], places)
+    said = pendulum_fit.forecasts("identified", theta, None, [run], places)
+    np.testing.assert_array_equal(said[:, 0], truth[:, 0].astype(np.float32))
+    np.testing.assert_allclose(said, truth, atol=0.02)
+    error = pendulum_fit.errors("identified", theta, None, [run], places)
+    last = [round(h / STEP) for h in pendulum_fit.HORIZONS_S]
+    np.testing.assert_allclose(error, np.sqrt(np.mean((said - truth)[:, last] ** 2, -1)))
+    pendulum_replay.write([run], pendulum_fit.Models(theta, None, weights), lambda run: 1.0, tmp_path)
+    (page,) = (tmp_path / "replays").iterdir()
+    assert page.name == f"{DESIGNS[run.design]}.html"
+    assert pendulum_replay.pendulum("A.0").model.body("lower").pos[2] == -0.3
