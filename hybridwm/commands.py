@@ -96,10 +96,12 @@ class Fit:
     """Networks in the ensemble."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of their hidden layers."""
-    corrections: tuple[Literal["gain", "friction", "damping"], ...] = ()
+    corrections: tuple[Literal["gain", "damping"], ...] = ()
     """Parts of θ that may vary with the state."""
     place: bool = False
-    """Absolute position and heading matter (patches on the floor)."""
+    """Absolute position and heading matter to the networks."""
+    ground: bool = False
+    """The friction of the floor may differ from place to place."""
     no_force: bool = False
     """The residual adds no forces, it only corrects θ."""
     no_lag: bool = False
@@ -127,7 +129,7 @@ class Fit:
             force=not self.no_force, delay=self.delay,
         )  # fmt: skip
         options = fitting.FitOptions(
-            model=model, stages=fitting.stages(self.effort), lag=not self.no_lag, seed=self.seed
+            model=model, stages=fitting.stages(self.effort), lag=not self.no_lag, ground=self.ground, seed=self.seed
         )
         return command.execute(self.scene, self.data, self.out, options, rival=not self.no_rival)
 

@@ -11,6 +11,7 @@ A row with Jacobian J, violation r and weight w (its inverse inertia at the refe
                so its rows join A and b of the problem; D = 0 once it is broken
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -118,6 +119,21 @@ def touches(structure: Structure, constants: Constants, contacts: Any, geoms: An
         d, p, f = (jnp.concatenate(x) if len(parts) > 1 else x[0] for x in zip(*parts, strict=True))
         touch = Touch(d, p, f, jnp.concatenate(mus), jnp.concatenate(index))
         out.append(_deepest(group, touch) if group.keep < group.slots else touch)
+    return out
+
+
+def gripping(structure: Structure, touches: list[Touch], grip: Callable[[Array], Array]) -> list[Touch]:
+    """The friction of contacts with what cannot move times grip(their positions [k, 3, W]) [k, W], all asked at once."""
+    mine = [any(structure.tree_of_body(b) is None for b in g.bodies) for g in structure.groups]
+    if not any(mine):
+        return touches
+    factor = grip(jnp.concatenate([t.position for t, own in zip(touches, mine, strict=True) if own]))
+    out, at = [], 0
+    for touch, own in zip(touches, mine, strict=True):
+        if own:
+            here = slice(at, at + len(touch.mu))
+            touch, at = touch._replace(mu=touch.mu * factor[here, None].astype(touch.mu.dtype)), here.stop
+        out.append(touch)
     return out
 
 

@@ -46,9 +46,11 @@ def brax_engine(scene: Any) -> Engine:
     def init(params: Any, qpos: Any, qvel: Any, *, act: Any = None, intact: Any = None) -> State:
         return _start(scene, qpos, qvel, act, intact)
 
-    def step(params: Any, state: State, ctrl: Any, *, force: Any = None, wrench: Any = None) -> tuple[State, Info]:
+    def step(
+        params: Any, state: State, ctrl: Any, *, force: Any = None, wrench: Any = None, grip: Any = None
+    ) -> tuple[State, Info]:
         checks.inputs(scene, state, ctrl, force, wrench)
-        return _step(structure, prepare(params), state, jnp.asarray(ctrl, state.qpos.dtype), force, wrench)
+        return _step(structure, prepare(params), state, jnp.asarray(ctrl, state.qpos.dtype), force, wrench, grip)
 
     def rollout(params: Any, state: State, ctrls: Any, *, output: Callable | None = None, **inputs: Any) -> Any:
         checks.inputs(scene, state, ctrls, inputs.get("force"), inputs.get("wrench"), horizon=np.shape(ctrls)[:1])
@@ -87,13 +89,13 @@ def _column(x: Array, worlds: int) -> Array:
 
 
 def _step(
-    structure: Structure, constants: Constants, state: State, ctrl: Array, force: Any, wrench: Any
+    structure: Structure, constants: Constants, state: State, ctrl: Array, force: Any, wrench: Any, grip: Any
 ) -> tuple[State, Info]:
     h, like = float(structure.model.opt.timestep), state.qpos[0] * 0
     given = _inputs(constants, state, ctrl, force, wrench)
     now = fused(partial(motion, structure), given)
     blocks = [block(now.mass, a, b, like) for a, b in structure.spans]
-    problem, touches, bonded, apart = _problem(structure, constants, state, now, blocks, like)
+    problem, touches, bonded, apart = _problem(structure, constants, state, now, blocks, grip, like)
     given = given._replace(apart=ln.lanes(apart), spots=spots(structure, touches, now.contacts))
     qacc, slowed, count, error = accelerations(structure, problem, blocks, state.warmstart, given)
     qvel = state.qvel + h * slowed
@@ -142,11 +144,12 @@ def _info(touches: Any, impulse: Any, loads: Array, qacc: Array, count: Array, e
 
 
 def _problem(
-    structure: Structure, constants: Constants, state: State, now: Motion, blocks: list[Array], like: Array
+    structure: Structure, constants: Constants, state: State, now: Motion, blocks: list[Array], grip: Any, like: Array
 ) -> Any:
     """The convex problem of this instant, its contacts, its bonds, and the bonds' new `apart`."""
     axes = constraints.axes(structure, now.pose, like)
     touches = constraints.touches(structure, constants, now.contacts, now.geoms, like)
+    touches = touches if grip is None else constraints.gripping(structure, touches, grip)
     apart, shifts = _apart(structure, state, touches)
     bonded = bond_rows(structure, state, now.holds, axes, like)
     a, b = solver.assemble(structure.layout, blocks, ln.stack(now.tau, like), bonded)

@@ -62,7 +62,9 @@ class Engine(NamedTuple):
     """A physics engine: pure functions over trailing worlds."""
 
     init: Callable[..., State]  # (params, qpos, qvel) -> State
-    step: Callable[..., tuple[State, Info]]  # (params, state, ctrl, wrench=None) -> (State, Info)
+    step: Callable[..., tuple[State, Info]]
+    """(params, state, ctrl, force=, wrench=) -> (State, Info). Our own engine also takes grip=: a function from positions of
+    contacts with what cannot move [k, 3, W] to factors on their friction [k, W]."""
     rollout: Callable[..., tuple[State, Any]]  # (params, state, ctrl[H, nu, W], ...) -> (last State, trajectory)
     prepare: Callable[
         ..., Any

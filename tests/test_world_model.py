@@ -29,7 +29,7 @@ def pushed():
     """The model, its parameters before training, a state of four worlds, and commands."""
     scene = physics.load_scene(PUSH)
     model = world_model(
-        physics.brax_engine(scene), ModelOptions(hidden=(8, 8), members=MEMBERS, corrections=("friction",))
+        physics.brax_engine(scene), ModelOptions(hidden=(8, 8), members=MEMBERS, corrections=("damping",))
     )
     theta = jax.tree.map(jnp.asarray, physics.nominal(scene))
     residual = model.residual.fresh(jax.random.key(0))

@@ -58,8 +58,7 @@ def options_of(world: World, size: Size, seed: int) -> FitOptions:
         "seed": seed,
     }
     if world.name == "box":
-        model = ModelOptions(place=world.place, corrections=("friction",), hold=HOLD[world.name])
-        return FitOptions(model=model, stages=stages, lag=False, **common)
+        return FitOptions(stages=(), ground=world.place, lag=False, **common)
     return FitOptions(model=ModelOptions(hold=HOLD[world.name]), stages=stages, lag=world.name == "pendulum", **common)
 
 

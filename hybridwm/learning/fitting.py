@@ -1,12 +1,14 @@
 """fit: logs in, a world model out. Physics explains what it can, then the residual, then the events.
 
     1. identify   θ, and the motors' lag if asked, with uncertainty            identification.py
-    2. residual   one step, then growing windows through the engine             training.py
-    3. trust      support, spread and reach, on validation data                 believing.py
-    4. events     loads from the engine, survival likelihood, calibration       survival.py
+    2. chart      the friction of the ground from place to place, if asked      charting.py
+    3. residual   one step, then growing windows through the engine             training.py
+    4. trust      support, spread and reach, on validation data                 believing.py
+    5. events     loads from the engine, survival likelihood, calibration       survival.py
 
-Never worse than its physics: a residual whose validation error is not below that of the identified physics, with its interval, is
-refused, and the number is told. The training is saved after every chunk; started again it goes on where it was, bit for bit.
+Never worse than its physics: a chart or a residual whose validation error is not below that of the identified physics, with its
+interval, is refused, and the number is told. The training is saved after every chunk; started again it goes on where it was, bit
+for bit.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,6 +22,7 @@ import numpy as np
 import physics
 from hybridwm.learning import training
 from hybridwm.learning.believing import trusted
+from hybridwm.learning.charting import charted
 from hybridwm.learning.identification import Identified, identify
 from hybridwm.learning.measure import Worth, paired, window_errors, worth
 from hybridwm.learning.survival import learn_events
@@ -43,6 +46,8 @@ class FitOptions:
     model: ModelOptions = field(default_factory=ModelOptions)
     stages: tuple[Stage, ...] = STAGES
     """Of the residual; none: no residual."""
+    ground: bool = False
+    """Whether the friction of the ground may differ from place to place; θ is then found once more, along with it."""
     lag: bool = True
     """Whether motors may lag behind their commands."""
     memory_s: float = 0.3
@@ -77,9 +82,9 @@ class Fitted(NamedTuple):
     identified: Identified | None
     """θ alone, as the rival `physics identified` has it."""
     worth: Worth | None
-    """The residual's validation error over that of the identified physics."""
+    """Validation error of what was learned over that of the identified physics."""
     kept: bool
-    """Whether the residual was good enough to keep."""
+    """Whether it was good enough to keep."""
     report: dict[str, Any]
 
 
@@ -157,6 +162,18 @@ def judged_windows(held_out: Dataset, options: FitOptions) -> tuple[Batch, np.nd
     return batch_of(cut, held_out.substeps), np.asarray(cut.episode)
 
 
+def _rows(dataset: Dataset, options: FitOptions) -> Batch:
+    """Single rows."""
+    return batch_of(_some(dataset, options, dataset.dt, 50_000), dataset.substeps)
+
+
+def judged(model: WorldModel, params: WorldParams, plain: WorldParams, held_out: Dataset, options: FitOptions) -> Worth:
+    """What parameters are worth against the identified physics, on held-out windows."""
+    cut, episode = judged_windows(held_out, options)
+    errors = window_errors(model)
+    return worth(np.asarray(errors(params, cut)), np.asarray(errors(plain, cut)), episode)
+
+
 def memory(dataset: Dataset, options: FitOptions) -> int:
     """Past commands that a window carries."""
     return round(options.memory_s / dataset.dt) if options.lag else options.model.delay
@@ -178,10 +195,18 @@ def fit(
     plain, found = identified(train_set, options, unknowns, lag=False, engine=engine)
     params = identified(train_set, options, unknowns, lag=True, engine=engine)[0] if options.lag else plain
     model, score, kept = world_model(engine, options.model), None, False
-    if options.stages:
-        corrected, score = learned(model, params, plain, options, train_set, held_out, watch, log)
+    if options.ground:
+        watch("chart", None)
+        found_ground = charted(model, params, unknowns, _rows(train_set, options))
+        score = judged(model, found_ground, plain, held_out, options)
         kept = score.holds
-        params = corrected if kept else params
+        params = found_ground if kept else params
+    if options.stages:
+        corrected, better = learned(model, params, plain, options, train_set, held_out, watch, log)
+        if better.holds or score is None:
+            score = better
+        kept = kept or better.holds
+        params = corrected if better.holds else params
     if options.events and broken(train_set):
         watch("events", None)
         params = learn_events(model, params, train_set, held_out, seed=options.seed, past=memory(train_set, options))
@@ -200,7 +225,7 @@ def learned(
     """The residual with its trust, and what it is worth against the identified physics."""
     past = memory(train_set, options)
     params = params._replace(residual=model.residual.fresh(jax.random.key(options.seed)))
-    single = batch_of(_some(train_set, options, train_set.dt, 50_000), train_set.substeps)
+    single = _rows(train_set, options)
     params = training.normalisation(model, params, single)
     judged, episode = judged_windows(held_out, options)
     errors = window_errors(model)

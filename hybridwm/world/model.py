@@ -2,7 +2,8 @@
 
     ū        = motors(u, past)                               what arrives at the joints
     w, s     = r_φ, s_φ(x, ū)          g = trust(x, ū)
-    x⁺       = Φ(x, ū, g w; θ e^{g s})                       the engine; w enters before the constraint solve
+    x⁺       = Φ(x, ū, g w; θ e^{g s})                       the engine; w enters before the constraint solve; ground.py: θ's
+                                                             friction from place to place
     p_e      = h_ψ(load_e, damage_e, …)                      from the loads of this very step
     intact_e ← 0 where e happens, from the next step on
 
@@ -22,6 +23,7 @@ from jax import lax
 from hybridwm.world import events, motors
 from hybridwm.world.events import EventMemory, EventParams
 from hybridwm.world.features import Features
+from hybridwm.world.ground import Ground, factor
 from hybridwm.world.residual import Correction, Residual, ResidualParams, disagreement, into_world, normalised
 from hybridwm.world.trust import TrustParams, trust
 from physics.types import Engine, Info, State
@@ -38,7 +40,7 @@ class ModelOptions:
     members: int = 4
     """Networks in the ensemble."""
     corrections: tuple[str, ...] = ()
-    """Entries of θ that may vary with the state: gain, friction, damping."""
+    """Entries of θ that may vary with the state: gain, damping."""
     force: bool = True
     """Whether the residual adds forces; False: it only corrects θ."""
     place: bool = False
@@ -56,7 +58,7 @@ class ModelOptions:
         if self.delay < 0 or self.hold < 1:
             raise ValueError(f"delay={self.delay}, hold={self.hold}: give at least 0 and 1 steps")
         if not (self.force or self.corrections):
-            raise ValueError("a residual without forces needs corrections: gain, friction or damping")
+            raise ValueError("a residual without forces needs corrections: gain or damping")
 
 
 class WorldParams(NamedTuple):
@@ -69,6 +71,7 @@ class WorldParams(NamedTuple):
     residual: ResidualParams | None = None
     trust: TrustParams | None = None
     events: EventParams | None = None
+    ground: Ground | None = None
 
 
 class WorldState(NamedTuple):
@@ -131,7 +134,7 @@ class WorldModel(NamedTuple):
     """init(params, qpos, qvel, *, intact, past [D', nu, W], key, member)."""
     step: Callable[..., tuple[WorldState, StepInfo]]
     """step(params, state, ctrl, *, forced=None, grouped=False); grouped: the worlds in M groups, each with its own
-    member; correction: this one in place of the residual's."""
+    member; correction, grip: these in place of the residual's and the ground's."""
     rollout: Callable[..., tuple[WorldState, Any]]
     """rollout(params, state, ctrls [H, nu, W], *, forced=None, output=None); asks the networks every `hold` steps."""
     features: Callable[..., Array]
@@ -159,11 +162,11 @@ def world_model(
 
     def step(
         params: WorldParams, state: WorldState, ctrl: Any, *, forced: Any = None, grouped: bool = False,
-        correction: Correction | None = None,
+        correction: Correction | None = None, grip: Any = None,
     ) -> tuple[WorldState, StepInfo]:  # fmt: skip
         ctrl, calm = jnp.asarray(ctrl, state.qpos.dtype), jnp.zeros_like(state.time)
         said = None if correction is None else Answer(correction.force, correction.factor, calm + 1, calm)
-        return _step(engine, residual, spec, dt, params, state, ctrl, forced, grouped, said)
+        return _step(engine, residual, spec, dt, params, state, ctrl, forced, grouped, said, grip)
 
     def rollout(
         params: WorldParams, state: WorldState, ctrls: Any, *,
@@ -239,6 +242,7 @@ def in_blocks(body: Callable[..., Any], state: Any, given: Any, size: int) -> An
 def _step(
     engine: Engine, residual: Residual, spec: events.EventSpec, dt: float,
     params: WorldParams, state: WorldState, ctrl: Array, forced: Any, grouped: bool, said: Answer | None,
+    grip: Any = None,
 ) -> tuple[WorldState, StepInfo]:  # fmt: skip
     """One step; `said` stands for what the networks would say."""
     past, arrived, lagged = _arrived(params, state, ctrl, dt)
@@ -251,7 +255,9 @@ def _step(
         force = into_world(residual.features, state.qpos, said.force)
         if residual.targets:
             theta = theta._replace(params=residual.corrected(theta.params, said.factor))
-    body, info = engine.step(theta, body_of(state), arrived, force=force)
+    if grip is None and params.ground is not None:
+        grip = partial(factor, params.ground)
+    body, info = engine.step(theta, body_of(state), arrived, force=force, **({} if grip is None else {"grip": grip}))
     memory, chance, fired = _watched(spec, params, theta.params, state, info, arrived, dt, forced)
     intact = body.intact * (1 - fired[: body.intact.shape[0]]) if spec.names else body.intact
     told = jnp.zeros_like(body.qvel) if force is None else force

@@ -3,7 +3,7 @@
     z = (features − centre) / width,   and of every joint's speed v also tanh(10 v / width), tanh(100 v / width)
     y = N_φ(z) of each member                                           zero before training
     w = b tanh(y σ / b),   b = 3 σ       force per dof; of a free body: force and torque in its own frame
-    log factor = log 3 · tanh y          for each corrected entry of θ (gain of a motor, friction of a geom, damping of a joint)
+    log factor = log 3 · tanh y          for each corrected entry of θ (gain of a motor, damping of a joint)
 
 σ is the spread of the force that the training data asks for, so b holds nearly all of it, and no input can ask for more.
 """
@@ -22,7 +22,7 @@ from physics.types import Params
 Array = jax.Array
 BOUND = 3.0  # in σ
 LARGEST_FACTOR = 3.0
-_CORRECTED = {"gain": "actuator_gain", "friction": "geom_friction", "damping": "dof_damping"}
+CORRECTIONS = ("gain", "damping")
 
 
 class ResidualParams(NamedTuple):
@@ -53,15 +53,12 @@ class Residual:
         *,
         force: bool = True,
     ) -> None:
-        if unknown := set(corrections) - set(_CORRECTED):
-            raise ValueError(f"corrections {sorted(unknown)}: allowed are {', '.join(_CORRECTED)}")
+        if unknown := set(corrections) - set(CORRECTIONS):
+            raise ValueError(f"corrections {sorted(unknown)}: allowed are {', '.join(CORRECTIONS)}")
         model = features.scene.model
         self.features, self.hidden, self.members = features, hidden, members
         self.nv, self.forced = model.nv, model.nv if force else 0
         self.targets = _targets(model, corrections)
-        self.ground = [
-            g for g in range(model.ngeom) if model.body_weldid[model.geom_bodyid[g]] == 0 and model.geom_contype[g]
-        ]
         self.sharp = np.array([i for i, name in enumerate(features.names) if _is_joint_speed(name)], int)
         self.inputs, self.outputs = len(features.names) + 2 * len(self.sharp), self.forced + len(self.targets)
         self.graph = network.structure(self.inputs, hidden, self.outputs)
@@ -96,19 +93,8 @@ class Residual:
         """θ · exp(factor [C, W])."""
         for leaf in {name for name, _ in self.targets}:
             rows = [(c, index) for c, (name, index) in enumerate(self.targets) if name == leaf]
-            base = self._lent(theta.geom_friction) if leaf == "geom_friction" else getattr(theta, leaf)
-            theta = theta._replace(**{leaf: _scaled(base, factor, rows)})
+            theta = theta._replace(**{leaf: _scaled(getattr(theta, leaf), factor, rows)})
         return theta
-
-    def _lent(self, friction: Any) -> Array:
-        """A contact takes the larger friction of its geoms: the moving ones take over the ground's, which then has none."""
-        friction = jnp.asarray(friction)
-        if not self.ground:
-            return friction
-        most = jnp.max(friction[np.array(self.ground), 0], 0)
-        for _, index in (target for target in self.targets if target[0] == "geom_friction"):
-            friction = friction.at[index].max(most)
-        return friction.at[np.array(self.ground), 0].set(0.0)
 
 
 def normalised(params: ResidualParams, raw: Array) -> Array:
@@ -142,9 +128,6 @@ def _targets(model: Any, corrections: tuple[str, ...]) -> list[tuple[str, tuple[
     out: list[tuple[str, tuple[int, ...]]] = []
     if "gain" in corrections:
         out += [("actuator_gain", (i,)) for i in range(model.nu)]
-    if "friction" in corrections:
-        moving = [g for g in range(model.ngeom) if model.body_dofnum[model.geom_bodyid[g]] and model.geom_contype[g]]
-        out += [("geom_friction", (g, 0)) for g in moving]
     if "damping" in corrections:
         out += [("dof_damping", (d,)) for d in range(model.nv) if model.dof_damping[d] > 0]
     return out

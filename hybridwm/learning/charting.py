@@ -1,0 +1,185 @@
+"""θ and the chart of the ground (world/ground.py), found together from single rows of the logs.
+
+    v⁺(z + δ, φ + ψ) ≈ v⁺ + R_z δ + Σ_c R_c ψ(p_c)              R_z, R_c: forward derivatives through the engine, over one row
+    min Σ_row,dof |missed − R_z δ − Σ_c R_c ψ(p_c)| / σ  +  λ Σ_neighbours |φ_i − φ_j|  +  ρ Σ_cells |φ_i|  +  ½ |z / s|²
+
+c: the contacts with what cannot move, p_c the cell where each is in mid-row. Contacts of all rows teach the same φ. Moduli, not
+squares: a row in which a contact made or broke is no line, and may be missed; a ground of few patches has few edges; and what θ
+can say, one friction for most of the ground, is left to θ. Minimised by weighted least squares with weights 1 / |·|, then R is
+computed again where it led: a few rounds. Where rows are exact, so is the answer; σ is what rows typically miss now, per dof.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from hybridwm.learning.training import Batch
+from hybridwm.learning.unknowns import Place, Unknown, locate, replaced
+from hybridwm.world.ground import Ground, cell, factor
+from hybridwm.world.model import WorldModel, WorldParams
+
+Array = jax.Array
+CELLS = 64  # along the longer side of the ground that was touched
+ROUNDS, INNER, CHUNK = 6, 12, 4096
+EDGE, LEVEL = 1.0, 0.3  # λ, ρ
+NEAR = 0.1, 0.005  # what counts as no error, in σ; and as no difference, in φ
+
+
+class Rows(NamedTuple):
+    """How N rows answer, at one (z, φ)."""
+
+    missed: np.ndarray  # [nv, N]
+    theta: np.ndarray  # [nv, p, N] R_z
+    slots: np.ndarray  # [nv, k, N] R_c
+    places: np.ndarray  # [k, 3, N] of the contacts in mid-row
+    touching: np.ndarray  # [k, N]
+
+
+def charted(model: WorldModel, params: WorldParams, unknowns: Sequence[Unknown], rows: Batch) -> WorldParams:
+    """The parameters with θ and the ground as single rows (one-row windows) say, from the θ they come with."""
+    slots = _slots(model)
+    places = [locate(model.engine.scene, params, unknown) for unknown in unknowns if unknown.leaf != "lag_s"]
+    if not slots.any():
+        raise ValueError("nothing in the scene can touch what does not move: there is no ground to chart")
+    run = jax.jit(partial(_answer, model, places, slots))
+    z, bounds = np.zeros(len(places)), np.array([place.bounds for place in places]).reshape(-1, 2).T
+    rows = jax.tree.map(jnp.asarray, rows)
+    found = _gathered(run, params, z, _flat(), rows)
+    ground = _grid(found)
+    for number in range(ROUNDS):
+        if number:
+            found = _gathered(run, params, z, ground, rows)
+        z, level = _solved(found, places, z, ground)
+        z = np.clip(z, *bounds)
+        ground = ground._replace(level=jnp.asarray(level, ground.level.dtype))
+    return replaced(params, places, z)._replace(ground=ground)
+
+
+def _slots(model: WorldModel) -> np.ndarray:
+    """[nc] which contact slots are with what cannot move."""
+    still = np.asarray(model.engine.scene.model.body_weldid) == 0
+    return np.array([still[list(pair)].any() for pair in model.engine.contact_bodies], bool)
+
+
+def _flat() -> Ground:
+    """One endless cell."""
+    dtype = jnp.result_type(float)
+    return Ground(jnp.full(2, -1e6, dtype), jnp.asarray(2e6, dtype), jnp.zeros((1, 1), dtype))
+
+
+def _grid(found: Rows) -> Ground:
+    """Square cells over the ground that contacts touched."""
+    there = np.moveaxis(found.places[:, :2], 1, -1)[found.touching]
+    if not len(there):
+        raise ValueError("nothing touched the ground in the logs: there is nothing to chart")
+    low, high = there.min(0), there.max(0)
+    side = max(float((high - low).max()) / CELLS, 1e-6)
+    count = np.maximum(np.ceil((high - low) / side), 1).astype(int)
+    dtype = jnp.result_type(float)
+    return Ground(jnp.asarray(low, dtype), jnp.asarray(side, dtype), jnp.zeros(tuple(count.tolist()), dtype))
+
+
+def _gathered(run: Any, params: WorldParams, z: np.ndarray, ground: Ground, rows: Batch) -> Rows:
+    """All rows, so many at a time; the last chunk is filled up."""
+    count = rows.qpos.shape[-1]
+    width, parts = min(CHUNK, count), []
+    for first in range(0, count, width):
+        index = np.arange(first, first + width) % count
+        part = run(params, jnp.asarray(z, rows.qpos.dtype), ground, jax.tree.map(lambda x: x[..., index], rows))  # noqa: B023
+        keep = min(width, count - first)
+        parts.append([np.asarray(x)[..., :keep] for x in part])
+    return Rows(*(np.concatenate(x, -1) for x in zip(*parts, strict=True)))
+
+
+def _answer(
+    model: WorldModel,
+    places: list[Place],
+    slots: np.ndarray,
+    params: WorldParams,
+    z: Array,
+    ground: Ground,
+    rows: Batch,
+) -> Rows:
+    width, p, k = rows.qpos.shape[-1], len(places), int(slots.sum())
+    held = jnp.zeros((len(model.spec.names), width), jnp.int8)
+
+    def after(z: Array, c: Array) -> tuple[Array, Any]:
+        """(v⁺, contacts along the row); every contact's friction times 1 + c."""
+        here = replaced(params, places, z)
+        here = here._replace(theta=model.engine.prepare(here.theta))
+        grip = lambda at: factor(ground, at) * (1 + c)  # noqa: E731
+
+        def one(state: Any, ctrl: Array) -> Any:
+            state, info = model.step(here, state, ctrl, forced=held, grip=grip)
+            return state, (info.engine.contact_position, info.engine.contact_distance)
+
+        begin = model.init(here, rows.qpos[0], rows.qvel[0], intact=rows.intact, past=rows.past)
+        state, seen = lax.scan(one, begin, rows.ctrl)
+        return state.qvel, seen
+
+    at = jnp.broadcast_to(z[:, None], (p, width)), jnp.zeros((k, width), z.dtype)
+    every = jnp.broadcast_to(jnp.eye(p + k, dtype=z.dtype)[..., None], (p + k, p + k, width))
+    reached, seen = after(*at)
+    change = jax.vmap(lambda t: jax.jvp(lambda z, c: after(z, c)[0], at, (t[:p], t[p:]))[1], out_axes=1)(every)
+    middle = len(rows.ctrl) // 2
+    where, distance = seen[0][middle][slots], seen[1][middle][slots]
+    return Rows(rows.qvel[1] - reached, change[:, :p], change[:, p:], where, distance < 0)  # type: ignore[arg-type]
+
+
+def _solved(found: Rows, places: list[Place], z: np.ndarray, ground: Ground) -> tuple[np.ndarray, np.ndarray]:
+    """z and φ after one round."""
+    from scipy import sparse
+    from scipy.sparse.linalg import spsolve
+
+    p, level = len(z), np.asarray(ground.level, float)
+    a, missed = _equations(found, ground, p)
+    size = np.array([place.unknown.prior_std for place in places])
+    rough = _edges(level.shape, p)
+    x = start = np.concatenate([z, level.ravel()])
+    for _ in range(INNER):
+        e, d = missed - a @ (x - start), rough @ x
+        data = sparse.diags(1 / np.hypot(e, NEAR[0]))
+        curve = a.T @ data @ a + EDGE * (rough.T @ sparse.diags(1 / np.hypot(d, NEAR[1])) @ rough)
+        prior = np.concatenate([size**-2.0, LEVEL / np.hypot(x[p:], NEAR[1])])
+        right = a.T @ (data @ (missed + a @ start))
+        x = spsolve((curve + sparse.diags(prior)).tocsc(), right)
+    return x[:p], x[p:].reshape(level.shape)
+
+
+def _equations(found: Rows, ground: Ground, p: int) -> tuple[Any, np.ndarray]:
+    """A [nv N, p + cells] and what was missed [nv N], both in σ; rows that are not finite say nothing."""
+    from scipy import sparse
+
+    good = np.logical_and.reduce([np.isfinite(x).reshape(-1, x.shape[-1]).all(0) for x in found[:3]])
+    missed, theta, slots, where = (x[..., good] for x in (found.missed, found.theta, found.slots, found.places))
+    nv, count = missed.shape
+    error = np.abs(missed)
+    sigma = np.maximum(np.median(error, 1), 0.3 * np.sqrt(np.mean(error**2, 1)))
+    sigma = np.maximum(sigma, 0.02 * sigma.max() + 1e-9)
+    index = np.asarray(cell(ground, jnp.asarray(where)))  # [k, N]
+    rows = np.arange(nv * count).reshape(nv, 1, count)
+    parts = []
+    for value, column in ((theta, np.arange(p)[:, None]), (slots, np.where(index < 0, -1, p + index))):
+        value, row, column = np.broadcast_arrays(value / sigma[:, None, None], rows, column)
+        used = (column >= 0) & (value != 0)
+        parts.append((value[used], row[used], column[used]))
+    value, row, column = (np.concatenate(x) for x in zip(*parts, strict=True))
+    a = sparse.coo_matrix((value, (row, column)), (nv * count, p + ground.level.size)).tocsr()
+    return a, (missed / sigma[:, None]).ravel()
+
+
+def _edges(shape: tuple[int, ...], p: int) -> Any:
+    """Differences of neighbouring cells, as a sparse matrix [edges, p + cells]."""
+    from scipy import sparse
+
+    number = p + np.arange(np.prod(shape)).reshape(shape)
+    one = np.concatenate([number[1:].ravel(), number[:, 1:].ravel()])
+    two = np.concatenate([number[:-1].ravel(), number[:, :-1].ravel()])
+    row, ones = np.arange(len(one)), np.ones(len(one))
+    full = (np.concatenate([ones, -ones]), (np.concatenate([row, row]), np.concatenate([one, two])))
+    return sparse.coo_matrix(full, (len(one), p + number.size)).tocsr()
