@@ -24,9 +24,9 @@ from hybridwm.world.ground import Ground, cell, factor
 from hybridwm.world.model import WorldModel, WorldParams
 
 Array = jax.Array
-CELLS = 64  # along the longer side of the ground that was touched
-ROUNDS, INNER, CHUNK = 6, 12, 4096
-EDGE, LEVEL = 1.0, 0.3  # λ, ρ
+CELLS = 48  # along the longer side of the ground that was touched
+ROUNDS, INNER, CHUNK = 6, 15, 4096
+EDGE, LEVEL = 5.0, 1.0  # λ, ρ, in what one contact of one row typically says about φ: |R_c| / σ
 NEAR = 0.1, 0.005  # what counts as no error, in σ; and as no difference, in φ
 
 
@@ -133,21 +133,21 @@ def _answer(
 
 def _solved(found: Rows, places: list[Place], z: np.ndarray, ground: Ground) -> tuple[np.ndarray, np.ndarray]:
     """z and φ after one round."""
-    from scipy import sparse
-    from scipy.sparse.linalg import spsolve
+    from scipy import linalg, sparse
 
     p, level = len(z), np.asarray(ground.level, float)
     a, missed = _equations(found, ground, p)
+    told = _weight(a, p)
     size = np.array([place.unknown.prior_std for place in places])
     rough = _edges(level.shape, p)
     x = start = np.concatenate([z, level.ravel()])
     for _ in range(INNER):
         e, d = missed - a @ (x - start), rough @ x
         data = sparse.diags(1 / np.hypot(e, NEAR[0]))
-        curve = a.T @ data @ a + EDGE * (rough.T @ sparse.diags(1 / np.hypot(d, NEAR[1])) @ rough)
-        prior = np.concatenate([size**-2.0, LEVEL / np.hypot(x[p:], NEAR[1])])
+        curve = a.T @ data @ a + EDGE * told * (rough.T @ sparse.diags(1 / np.hypot(d, NEAR[1])) @ rough)
+        prior = np.concatenate([size**-2.0, LEVEL * told / np.hypot(x[p:], NEAR[1])])
         right = a.T @ (data @ (missed + a @ start))
-        x = spsolve((curve + sparse.diags(prior)).tocsc(), right)
+        x = linalg.solve(curve.toarray() + np.diag(prior), right, assume_a="pos")
     return x[:p], x[p:].reshape(level.shape)
 
 
@@ -171,6 +171,12 @@ def _equations(found: Rows, ground: Ground, p: int) -> tuple[Any, np.ndarray]:
     value, row, column = (np.concatenate(x) for x in zip(*parts, strict=True))
     a = sparse.coo_matrix((value, (row, column)), (nv * count, p + ground.level.size)).tocsr()
     return a, (missed / sigma[:, None]).ravel()
+
+
+def _weight(a: Any, p: int) -> float:
+    """What a row says about a cell, where it says anything: the mean of |R_c| / σ."""
+    value = np.abs(a.tocoo().data[a.tocoo().col >= p])
+    return float(value.mean()) if len(value) else 1.0
 
 
 def _edges(shape: tuple[int, ...], p: int) -> Any:
