@@ -32,7 +32,7 @@ from hybridwm.world.model import ModelOptions, WorldParams
 WIDTH = 64
 MEMORY_S = 0.3
 LEAD_S = 0.1  # of log before a question about bonds, along which their memory of loads warms up
-HOLD = {"pendulum": 8, "box": 10, "rod": 1}  # engine steps to an answer of the networks: those of one row of the log
+HOLD = {"pendulum": 8, "rod": 1}  # engine steps to an answer of the networks: those of one row of the log
 CURVE = 50  # points of error against horizon
 NEAR = 0.05  # a load this near to the strength, relative, is one that may go either way
 SURE = 0.02
@@ -47,7 +47,7 @@ class Asked(NamedTuple):
 
 
 def options_of(world: World, size: Size, seed: int) -> FitOptions:
-    """How each world's model is fitted."""
+    """How each world's model is fitted; what the box's engine lacks is a chart of its ground, and no forces."""
     many = lambda n: max(20, round(n * size.updates))  # noqa: E731
     stages = (Stage(horizon=0, updates=many(12_000), batch=512, look=many(2000)),)
     common: dict[str, Any] = {

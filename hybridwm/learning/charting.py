@@ -3,6 +3,7 @@
     v⁺(z + δ, φ + ψ) ≈ v⁺ + R_z δ + Σ_c R_c ψ(p_c)              R_z, R_c: forward derivatives through the engine, over one row
     min Σ_row,dof |missed − R_z δ − Σ_c R_c ψ(p_c)| / σ  +  λ Σ_neighbours |φ_i − φ_j|  +  ρ Σ_cells |φ_i|  +  ½ |z / s|²
 
+λ, ρ: in units of what one contact of one row says, so that no stray row draws a cell of its own.
 c: the contacts with what cannot move, p_c the cell where each is in mid-row. Contacts of all rows teach the same φ. Moduli, not
 squares: a row in which a contact made or broke is no line, and may be missed; a ground of few patches has few edges; and what θ
 can say, one friction for most of the ground, is left to θ. Minimised by weighted least squares with weights 1 / |·|, then R is

@@ -108,7 +108,7 @@ def execute(scene: str, data: Path, out: Path, options: FitOptions, *, rival: bo
         console.print("\n".join(fitted.identified.report))
     show(table_of(fitted, dataset, options, network), console)
     if not fitted.kept and fitted.worth:
-        console.print(f"The residual was refused: its error is {fitted.worth.ratio:.3f} of the physics' on held-out episodes, "
+        console.print(f"What was learned was refused: its error is {fitted.worth.ratio:.3f} of the physics' on held-out episodes, "
                       f"up to {fitted.worth.interval[1]:.3f} at 95 %; it must stay below 1.")  # fmt: skip
     console.print(f"model: {out / 'model'}")
     return 0
