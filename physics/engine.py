@@ -170,5 +170,5 @@ def _apart(structure: Structure, state: State, touches: Any) -> tuple[Array, lis
             depth[group.bond] = jnp.maximum(depth[group.bond], jnp.max(jnp.maximum(-r, 0), 0))
     if not structure.ids:
         return state.apart, [0.0 for _ in structure.groups]
-    apart = lax.stop_gradient(bonds.forgive(state.intact, state.apart, jnp.stack(depth)))
+    apart = bonds.forgive(state.intact, state.apart, jnp.stack(depth))
     return apart, [apart[g.bond] if g.bond >= 0 else 0.0 for g in structure.groups]

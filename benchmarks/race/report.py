@@ -84,7 +84,7 @@ def draw(written: Results, path: Path) -> None:
 
 
 def _panel(axis: Any, scene: str, by_worlds: Mapping[str, Any]) -> None:
-    rivals = list(next(iter(by_worlds.values())))
+    rivals = list(dict.fromkeys(rival for found in by_worlds.values() for rival in found))
     width = 0.84 / len(rivals)
     for place, found in enumerate(by_worlds.values()):
         for i, rival in enumerate(rivals):
@@ -102,7 +102,7 @@ def _panel(axis: Any, scene: str, by_worlds: Mapping[str, Any]) -> None:
 
 
 def _bar(axis: Any, x: float, width: float, rival: str, found: Mapping[str, Any], *, label: str | None) -> None:
-    cell = found[rival]
+    cell = found.get(rival, {})
     if "us" not in cell:
         axis.bar(x, float("nan"), width, color=COLOURS[rival], label=label)
         axis.annotate("–", (x, 0.0), xycoords=("data", "axes fraction"), ha="center", va="bottom", color="0.5")
