@@ -161,7 +161,8 @@ def run(options: Options) -> None:
     )
     numbers["tracking"] = tracking.summary(track)
     pendulum_figures.draw(numbers, track, options)
-    first, much = next(splits(runs, options)), dict(zip(KINDS, parts[0]["trust"].tolist(), strict=True))
+    first: Split = next(splits(runs, options))
+    much: dict[str, float] = dict(zip(KINDS, parts[0]["trust"].tolist(), strict=True))
     shown = [runs[i] for i, unseen in zip(first.asked, first.unseen, strict=True) if unseen]
     pendulum_replay.write(shown, unpacked(parts[0]), lambda run: much[kind_of(run)], options.out)
     claims = [*claims_of(numbers), *tracking.claims(numbers["tracking"])]

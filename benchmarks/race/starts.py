@@ -68,8 +68,8 @@ def exact(scene: physics.Scene, start: Start) -> np.ndarray:
 def rounded(scene: physics.Scene, start: Start, wanted: np.ndarray, seed: int = 1) -> float:
     """How far from `wanted` MuJoCo C itself lands when its starts differ by what float32 cannot tell apart, m or rad."""
     rng, eps = np.random.default_rng(seed), float(np.finfo(np.float32).eps)
-    shaken = [x * (1 + 0.5 * eps * rng.uniform(-1, 1, x.shape)) for x in (start.qpos, start.qvel)]
-    return float(np.abs(exact(scene, Start(*shaken, start.ctrl)) - wanted).max())
+    qpos, qvel = (x * (1 + 0.5 * eps * rng.uniform(-1, 1, x.shape)) for x in (start.qpos, start.qvel))
+    return float(np.abs(exact(scene, Start(qpos, qvel, start.ctrl)) - wanted).max())
 
 
 def _settled(reference: physics.Reference, recipe: Recipe) -> tuple[np.ndarray, np.ndarray]:
