@@ -187,7 +187,7 @@ def _origin(body: Mapping[str, Any], *, short: bool = False) -> str:
     if "processor" in by_clock:
         clocks = "where they kept more than 0.2 busy, a cost is processor time over the number of cores"
     if short:
-        return f"{where}; {packages}; {body['command']}, {body['date']}. Above the bars: times mujoco.rollout"
+        return f"{where}; {packages}; {body['date']}. Above the bars: times mujoco.rollout"
     return (
         f"`{body['command']}`, {body['date']}, {where} (first device: {kind or 'none'}); {packages}.\n"
         f"During the races other programs kept at most {body['numbers']['cores_taken'] or 0:.2f} cores busy: {clocks}.\n\n"
