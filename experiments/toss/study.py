@@ -72,7 +72,7 @@ def _thing(options: Toss, name: str, data: sets.Set, aside: sets.Set | None, eff
     for seed in range(options.seed, options.seed + options.seeds):
         groups, fewer, known = fits.groups_of(data, aside, options.folds, seed), dict[str, Part](), 0
         for size in sizes_of(options, groups.most) if name == "cube" else ELBOW_SIZES:
-            for kind in KINDS if size is None else KINDS[:1] + KINDS[2:]:
+            for kind in KINDS if size is None else KINDS[:1] + LEARNED:
                 job = Job(name, kind, size, seed)
                 about = (data.digest, aside.digest if aside else "", options.folds, list(effort), VERSION, job)
                 about += (fits.MEMBERS,) if kind in LEARNED else ()

@@ -58,9 +58,7 @@ def options_of(world: World, size: Size, seed: int) -> FitOptions:
         "seed": seed,
     }
     if world.name == "rod":  # a weld is stiff: what single rows say does not yet last a second
-        grown = Stage(
-            horizon=20, updates=max(20, round(600 * size.updates)), batch=64, look=max(10, round(100 * size.updates))
-        )
+        grown = Stage(horizon=20, updates=many(600), batch=64, look=many(100))
         stages = (Stage(horizon=0, updates=many(8000), batch=512, look=many(4000)), grown)
     if world.name == "box":
         return FitOptions(stages=(), ground=world.place, lag=False, **common)
