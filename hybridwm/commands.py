@@ -100,6 +100,8 @@ class Fit:
     """Parts of θ that may vary with the state."""
     place: bool = False
     """Absolute position and heading matter to the networks."""
+    apart: bool = False
+    """What an object feels depends on that object alone; objects that are alike share what is learned."""
     ground: bool = False
     """The friction of the floor may differ from place to place."""
     no_force: bool = False
@@ -126,7 +128,7 @@ class Fit:
 
         model = ModelOptions(
             hidden=self.hidden, members=self.members, corrections=self.corrections, place=self.place,
-            force=not self.no_force, delay=self.delay,
+            apart=self.apart, force=not self.no_force, delay=self.delay,
         )  # fmt: skip
         options = fitting.FitOptions(
             model=model, stages=fitting.stages(self.effort), lag=not self.no_lag, ground=self.ground, seed=self.seed

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 from jax.extend import core
 
 Array = jax.Array
@@ -53,10 +51,11 @@ class Piece(NamedTuple):
         return [known[i] for i in self.gives]
 
 
-def cut(closed: core.ClosedJaxpr, most: int) -> tuple[list[Piece], list[int]]:
-    """Pieces of at most `most` operations, and the numbers of the results; the inputs are numbered from 0."""
+def cut(closed: core.ClosedJaxpr, most: int) -> tuple[list[Piece], list[int | Constant]]:
+    """Pieces of at most `most` operations, and the numbers of the results, or what they always are; inputs count from 0."""
     listing = _Listing(closed)
-    live, operations = set(listing.results), []
+    asked = [x for x in listing.results if not isinstance(x, Constant)]
+    live, operations = set(asked), []
     for op in reversed(listing.operations):
         if live.intersection(op.results):
             operations.append(op)
@@ -64,7 +63,7 @@ def cut(closed: core.ClosedJaxpr, most: int) -> tuple[list[Piece], list[int]]:
     operations.reverse()
     count = -(-len(operations) // most)
     size = -(-len(operations) // max(count, 1))
-    return _pieces([operations[i * size : (i + 1) * size] for i in range(count)], listing.results), listing.results
+    return _pieces([operations[i * size : (i + 1) * size] for i in range(count)], asked), listing.results
 
 
 def _pieces(parts: list[list[Operation]], results: list[int]) -> list[Piece]:
@@ -83,8 +82,7 @@ class _Listing:
     def __init__(self, closed: core.ClosedJaxpr) -> None:
         self.operations: list[Operation] = []
         self._count = len(closed.jaxpr.invars)
-        outs = self._walk(closed, list(range(self._count)))
-        self.results = [self._number(x, v.aval) for x, v in zip(outs, closed.jaxpr.outvars, strict=True)]
+        self.results: list[int | Constant] = self._walk(closed, list(range(self._count)))
 
     def _new(self) -> int:
         self._count += 1
@@ -112,12 +110,3 @@ class _Listing:
             self.operations.append(Operation(eqn.primitive, eqn.params, tuple(operands), numbers))
             known |= zip(eqn.outvars, numbers, strict=True)
         return [atom(v) for v in jaxpr.outvars]
-
-    def _number(self, x: Any, aval: Any) -> int:
-        """A result that is constant becomes an operation of its own."""
-        if not isinstance(x, Constant):
-            return x
-        number = self._new()
-        params = {"shape": aval.shape, "broadcast_dimensions": tuple(range(jnp.ndim(x.value))), "sharding": None}
-        self.operations.append(Operation(lax.broadcast_in_dim_p, params, (x,), (number,)))
-        return number

@@ -22,7 +22,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from physics.pieces import cut
+from physics.pieces import Constant, cut
 
 Array = jax.Array
 Lanes = Sequence[Array]
@@ -78,7 +78,13 @@ def _in_loops(flat: Callable[..., list[Array]], xs: Lanes) -> list[Array]:
     for piece in pieces:
         given = {i: jnp.broadcast_to(known[i][None], shape) for i in piece.takes}
         known |= zip(piece.gives, _larger(piece.run(given)), strict=True)
-    return [known[i] for i in results]
+    return [_always(x, xs[0].shape) if isinstance(x, Constant) else known[x] for x in results]
+
+
+def _always(one: Constant, shape: tuple[int, ...]) -> Array:
+    """A result that depends on nothing, which no loop has to work out."""
+    value = jnp.asarray(one.value)
+    return jnp.broadcast_to(value[0] if value.ndim > len(shape) else value, shape)
 
 
 def _larger(ys: list[Array]) -> list[Array]:

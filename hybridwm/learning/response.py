@@ -56,7 +56,8 @@ def _respond(model: Any, params: Any, given: Any) -> Response:
         def one(state: Any, ctrl: Array) -> Any:
             return model.step(params, state, ctrl, forced=held, correction=fixed)[0], None
 
-        return jax.lax.scan(one, state, given.ctrl)[0].qvel
+        first = one(state, given.ctrl[0])[0]  # by itself: what does not move yet costs nothing in its derivative
+        return (jax.lax.scan(one, first, given.ctrl[1:])[0] if len(given.ctrl) > 1 else first).qvel
 
     zero = jnp.zeros((count, width), given.qvel.dtype)
     each = jnp.broadcast_to(jnp.eye(count, dtype=zero.dtype)[..., None], (count, count, width))

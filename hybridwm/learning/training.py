@@ -23,6 +23,7 @@ from hybridwm.learning.response import Response, respond, unexplained
 from hybridwm.logs import tangent
 from hybridwm.logs.recordings import Dataset, Windows, windows
 from hybridwm.world.model import WorldModel, WorldParams
+from hybridwm.world.objects import pooled
 from physics.rollout import gradient_options
 
 Array = jax.Array
@@ -139,12 +140,15 @@ def normalisation(model: WorldModel, params: WorldParams, given: Batch) -> World
 
     engine = model.engine.scene.model
     raw, asked = (np.asarray(x, float) for x in look(params, given))
-    width = raw.std(1)
-    size = np.sqrt(np.mean(np.square(np.clip(asked, *np.quantile(asked, [0.005, 0.995], axis=1)[..., None])), 1))
+    alike = partial(pooled, model.residual.kinds)
+    centre = alike(raw.mean(1))
+    width = np.sqrt(alike(np.square(raw - centre[:, None]).mean(1)))
+    clipped = np.clip(asked, *np.quantile(asked, [0.005, 0.995], axis=1)[..., None])
+    size = np.sqrt(alike(np.square(clipped).mean(1), part="dofs"))
     dtype = jnp.result_type(float)
     return params._replace(
         residual=params.residual._replace(
-            centre=jnp.asarray(raw.mean(1), dtype),
+            centre=jnp.asarray(centre, dtype),
             width=jnp.asarray(np.where(width > 1e-6, width, 1.0), dtype),
             scale=jnp.asarray(np.maximum(size, 1e-3 * size.max() + 1e-9), dtype),
         )

@@ -30,7 +30,7 @@ Named = Iterator[tuple[str, Any]]
 
 
 class Features:
-    """The features of one scene; `names` [F] says what they are."""
+    """The features of one scene; `names` [F] says what they are, `owners` [F] the root of the tree whose they are, −1: of none."""
 
     def __init__(self, scene: Scene, *, place: bool = False) -> None:
         self.scene, self.tree, self.place = scene, Tree(scene.model), place or says_place(scene)
@@ -38,6 +38,7 @@ class Features:
         self.corners = _corners(scene) if self.place else {}
         m = scene.model
         self.names: tuple[str, ...] = ()
+        self.owners: tuple[int, ...] = ()
         jax.eval_shape(lambda *xs: self(*xs), *(jnp.zeros(n) for n in (m.nq, m.nv, m.nu, m.nu, m.na)))
 
     def __call__(self, qpos: Array, qvel: Array, ctrl: Array, motor: Array, act: Array) -> Array:
@@ -46,30 +47,36 @@ class Features:
         return jnp.concatenate([ln.stack(found, qpos[0] * 0), ctrl, motor, act])
 
     def _lanes(self, qpos: Any, qvel: Any) -> list[Any]:
-        model = self.tree.model
-        found = list(self._all(forward(self.tree, tuple(ln.static(r) for r in model.body_ipos), qpos), qpos, qvel))
+        model, root = self.tree.model, self.tree.root
+        pose = forward(self.tree, tuple(ln.static(r) for r in model.body_ipos), qpos)
+        velocity = {b: _velocity(self.tree, pose, qvel, b) for b in {b for pair in self.neighbours for b in pair}}
+        found = [
+            (root[int(model.jnt_bodyid[j])], *one)
+            for j in range(model.njnt)
+            for one in self._joint(j, pose, qpos, qvel, velocity)
+        ]
         motors = [model.actuator(i).name or str(i) for i in range(model.nu)]
         told = [f"{kind}:{name}" for kind in ("ctrl", "motor") for name in motors]
-        self.names = (*[name for name, _ in found], *told, *[f"act:{i}" for i in range(model.na)])
-        return [lane for _, lane in found]
+        self.names = (*[name for _, name, _ in found], *told, *[f"act:{i}" for i in range(model.na)])
+        driven = [root[int(model.jnt_bodyid[j])] for j in model.actuator_trnid[:, 0]]
+        self.owners = (*[owner for owner, _, _ in found], *driven, *driven, *[-1] * model.na)
+        return [lane for _, _, lane in found]
 
-    def _all(self, pose: Pose, qpos: Any, qvel: Any) -> Named:
+    def _joint(self, j: int, pose: Pose, qpos: Any, qvel: Any, velocity: dict[int, Any]) -> Named:
         model = self.tree.model
-        velocity = {b: _velocity(self.tree, pose, qvel, b) for b in {b for pair in self.neighbours for b in pair}}
-        for j in range(model.njnt):
-            kind, name = int(model.jnt_type[j]), model.joint(j).name or f"joint {j}"
-            at, dof, body = int(model.jnt_qposadr[j]), int(model.jnt_dofadr[j]), int(model.jnt_bodyid[j])
-            if kind == HINGE:
-                yield from _hinge(name, qpos[at], qvel[dof], self.place)
-            elif kind == SLIDE:
-                yield from _slide(name, qpos[at], qvel[dof], self.place or bool(model.jnt_limited[j]))
-            else:
-                yield from _xyz(f"{name}.down", ln.rows(pose.rot[body])[2])
-                yield from _xyz(f"{name}.turn", qvel[dof + 3 : dof + 6] if kind == FREE else qvel[dof : dof + 3])
-                if self.place and kind != FREE:
-                    yield from _heading(name, pose.rot[body])
-            if kind == FREE:
-                yield from self._free(name, body, pose, qvel[dof : dof + 3], velocity)
+        kind, name = int(model.jnt_type[j]), model.joint(j).name or f"joint {j}"
+        at, dof, body = int(model.jnt_qposadr[j]), int(model.jnt_dofadr[j]), int(model.jnt_bodyid[j])
+        if kind == HINGE:
+            yield from _hinge(name, qpos[at], qvel[dof], self.place)
+        elif kind == SLIDE:
+            yield from _slide(name, qpos[at], qvel[dof], self.place or bool(model.jnt_limited[j]))
+        else:
+            yield from _xyz(f"{name}.down", ln.rows(pose.rot[body])[2])
+            yield from _xyz(f"{name}.turn", qvel[dof + 3 : dof + 6] if kind == FREE else qvel[dof : dof + 3])
+            if self.place and kind != FREE:
+                yield from _heading(name, pose.rot[body])
+        if kind == FREE:
+            yield from self._free(name, body, pose, qvel[dof : dof + 3], velocity)
 
     def _free(self, name: str, body: int, pose: Pose, speed: Any, velocity: dict[int, Any]) -> Named:
         into = ln.transpose(pose.rot[body])

@@ -45,6 +45,8 @@ class ModelOptions:
     """Whether the residual adds forces; False: it only corrects θ."""
     place: bool = False
     """Whether absolute position and heading matter (patches on the floor, a thread that wears)."""
+    apart: bool = False
+    """Whether what an object feels depends on that object alone; objects that are alike then share what is learned."""
     delay: int = 0
     """Steps by which commands arrive late."""
     hold: int = 1
@@ -150,7 +152,9 @@ def world_model(
 ) -> WorldModel:
     """The world model on an engine; `declared` are events beside the scene's bonds."""
     seen = Features(engine.scene, place=options.place)
-    residual = Residual(seen, options.hidden, options.members, options.corrections, force=options.force)
+    residual = Residual(
+        seen, options.hidden, options.members, options.corrections, force=options.force, apart=options.apart
+    )
     spec = events.event_spec(engine.scene, declared)
     dt = float(engine.scene.model.opt.timestep)
 

@@ -6,8 +6,10 @@
     log factor = log 3 · tanh y          for each corrected entry of θ (gain of a motor, damping of a joint)
 
 σ is the spread of the force that the training data asks for, so b holds nearly all of it, and no input can ask for more.
+Objects that stand `apart` have a network for each kind of them (objects.py), which sees that object alone.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +18,7 @@ import numpy as np
 
 from hybridwm.world import network
 from hybridwm.world.features import Features
+from hybridwm.world.objects import Kind, kinds
 from physics import lanes as ln
 from physics.types import Params
 
@@ -31,7 +34,7 @@ class ResidualParams(NamedTuple):
     centre: Array  # [F]
     width: Array  # [F]
     scale: Array  # [nv] σ in N, N m
-    weights: Any  # ensemble of networks, every leaf [M, ...]
+    weights: tuple[Any, ...]  # of each kind of objects: an ensemble of networks, every leaf [M, ...]
 
 
 class Correction(NamedTuple):
@@ -39,6 +42,14 @@ class Correction(NamedTuple):
 
     force: Array  # [M, nv, W] bounded, own frame
     factor: Array  # [M, C, W] log factors on θ
+
+
+class _Part(NamedTuple):
+    """One kind's network: what each of its n objects gives it and takes from it."""
+
+    inputs: np.ndarray  # [n, I]
+    outputs: np.ndarray  # [n, O]
+    graph: Any
 
 
 class Residual:
@@ -52,6 +63,7 @@ class Residual:
         corrections: tuple[str, ...] = (),
         *,
         force: bool = True,
+        apart: bool = False,
     ) -> None:
         if unknown := set(corrections) - set(CORRECTIONS):
             raise ValueError(f"corrections {sorted(unknown)}: allowed are {', '.join(CORRECTIONS)}")
@@ -60,25 +72,55 @@ class Residual:
         self.nv, self.forced = model.nv, model.nv if force else 0
         self.targets = _targets(model, corrections)
         self.sharp = np.array([i for i, name in enumerate(features.names) if _is_joint_speed(name)], int)
-        self.inputs, self.outputs = len(features.names) + 2 * len(self.sharp), self.forced + len(self.targets)
-        self.graph = network.structure(self.inputs, hidden, self.outputs)
+        self.outputs = self.forced + len(self.targets)
+        self.kinds = kinds(features, self.targets, apart=apart)
+        self._parts = tuple(self._part(kind) for kind in self.kinds)
+
+    def _part(self, kind: Kind) -> "_Part":
+        """Which inputs and outputs a kind has, and the form of its network."""
+        sharp = [np.flatnonzero(np.isin(self.sharp, one)) for one in kind.features]
+        first = len(self.features.names)
+        inputs = np.stack([
+            np.concatenate([one, first + s, first + len(self.sharp) + s])
+            for one, s in zip(kind.features, sharp, strict=True)
+        ])  # fmt: skip
+        forces = kind.dofs if self.forced else kind.dofs[:, :0]
+        outputs = np.concatenate([forces, self.forced + kind.targets], 1)
+        return _Part(inputs, outputs, network.structure(inputs.shape[1], self.hidden, outputs.shape[1]))
 
     def fresh(self, key: Array) -> ResidualParams:
         """Untrained: centre 0, width 1, σ 1, networks that say zero."""
-        weights = network.ensemble(key, self.members, self.inputs, self.hidden, self.outputs)
+        keys = jax.random.split(key, len(self._parts)) if len(self._parts) > 1 else [key]
+        weights = tuple(
+            network.ensemble(k, self.members, part.inputs.shape[1], self.hidden, part.outputs.shape[1])
+            for k, part in zip(keys, self._parts, strict=True)
+        )
         n = len(self.features.names)
         return ResidualParams(jnp.zeros(n), jnp.ones(n), jnp.ones(self.nv), weights)
 
     def __call__(self, params: ResidualParams, raw: Array) -> Correction:
         """raw [F, W] -> every member's correction, leaves [M, ...]."""
-        y = network.evaluate(self.graph, params.weights, self._inputs(params, raw))
+        y = self._asked(network.evaluate, params, raw, 1)
         return self._bounded(params, jnp.moveaxis(y, 0, 1), lambda x: jnp.moveaxis(x, 1, 0))
 
     def own(self, params: ResidualParams, raw: Array) -> Correction:
         """The worlds in M groups, each asking its own member: leaves [...]."""
-        return self._bounded(
-            params, network.evaluate_own(self.graph, params.weights, self._inputs(params, raw)), lambda x: x
-        )
+        return self._bounded(params, self._asked(network.evaluate_own, params, raw, 0), lambda x: x)
+
+    def _asked(self, evaluate: Callable[..., Array], params: ResidualParams, raw: Array, axis: int) -> Array:
+        """y of all outputs, which stand along `axis`; each kind's network is asked once for all of its objects."""
+        z, found = self._inputs(params, raw), list[Array]()
+        for part, weights in zip(self._parts, params.weights, strict=True):
+            count = len(part.inputs)
+            y = evaluate(part.graph, weights, z[part.inputs.T] if count > 1 else z[part.inputs[0]])
+            if count > 1:  # outputs of one object after those of another
+                y = jnp.swapaxes(y, axis, axis + 1)
+                y = y.reshape(*y.shape[:axis], -1, *y.shape[axis + 2 :])
+            found.append(y)
+        if len(found) == 1 and len(self._parts[0].inputs) == 1:
+            return found[0]
+        order = np.argsort(np.concatenate([part.outputs.ravel() for part in self._parts]))
+        return jnp.take(jnp.concatenate(found, axis), order, axis)
 
     def _inputs(self, params: ResidualParams, raw: Array) -> Array:
         speed = raw[self.sharp] / _column(params.width[self.sharp], raw)
