@@ -37,14 +37,16 @@ DAMPING = (Unknown(leaf="dof_damping", label="damping", prior_std=2.0),)
 class Budget:
     """How much is learned."""
 
-    episodes: int = 30
+    episodes: int = 60
     """Of nominal masses; the network has half of them, and as many with varied masses."""
     seconds: float = 2.0
     hidden: tuple[int, ...] = (32, 32)
-    """Of the residual; what is linear in a puck's speed and its sign needs no layers (network.py)."""
+    """Of the residual, which sees one puck."""
     rival_hidden: tuple[int, ...] = (96, 96)
     members: int = 3
-    updates: int = 3000
+    updates: int = 6000
+    validation: float = 0.3
+    """Share of the episodes: of few ones, a handful with hard knocks decides whether a residual is kept."""
 
 
 QUICK = Budget(episodes=18, updates=1000)
@@ -61,8 +63,9 @@ class Contender(NamedTuple):
 def learn_hybrid(dataset: Dataset, budget: Budget, seed: int) -> Fitted:
     """Damping, residual, trust."""
     stage = Stage(horizon=0, updates=budget.updates, batch=256, look=max(50, budget.updates // 4))
-    model = ModelOptions(hidden=budget.hidden, members=budget.members)
-    return fit(dataset, FitOptions(model=model, stages=(stage,), lag=False, exact=True, seed=seed), unknowns=DAMPING)
+    model = ModelOptions(hidden=budget.hidden, members=budget.members, apart=True)
+    options = FitOptions(model=model, stages=(stage,), lag=False, exact=True, validation=budget.validation, seed=seed)
+    return fit(dataset, options, unknowns=DAMPING)
 
 
 def learn_network(
@@ -70,7 +73,8 @@ def learn_network(
 ) -> FittedRival:
     """The ensemble, on as many updates as the hybrid for each stride."""
     options = RivalOptions(strides=strides, hidden=budget.rival_hidden, members=budget.members, place=True,
-                           updates=budget.updates, look=max(50, budget.updates // 4), seed=seed)  # fmt: skip
+                           updates=budget.updates, look=max(50, budget.updates // 4), validation=budget.validation,
+                           seed=seed)  # fmt: skip
     return fit_rival(dataset, options)
 
 
