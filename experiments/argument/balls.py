@@ -33,14 +33,14 @@ _PAGE = """<mujoco model="balls">
 </mujoco>"""
 
 
-def balls() -> physics.Scene:
-    """The scene that all models run. Heights count: the rail of z has an end far above."""
+def balls(*, finer: int = 1) -> physics.Scene:
+    """The scene that all models run, in so many steps to a row. Heights count: the rail of z has an end far above."""
     axes = (("x", "1 0 0", ""), ("y", "0 1 0", ""), ("z", "0 0 1", ' limited="true" range="-9 9"'))
     bodies = ""
     for i in range(2):
         joints = "".join(f'<joint name="b{i}.{n}" axis="{a}"{more}/>' for n, a, more in axes)
         bodies += f'<body name="b{i}">{joints}<geom name="b{i}" type="sphere" size="{RADIUS}" mass="{MASS}"/></body>'
-    return physics.load_scene(_PAGE.format(step=STEP_S, bodies=bodies))
+    return physics.load_scene(_PAGE.format(step=STEP_S / finer, bodies=bodies))
 
 
 @dataclass(frozen=True, kw_only=True)
