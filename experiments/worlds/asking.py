@@ -31,6 +31,9 @@ from hybridwm.world.model import ModelOptions, WorldParams
 
 WIDTH = 64
 MEMORY_S = 0.3
+VALIDATION = (
+    0.25  # of the training episodes: of few, a handful of easy seconds decides whether what was learned is kept
+)
 LEAD_S = 0.1  # of log before a question about bonds, along which their memory of loads warms up
 HOLD = {"pendulum": 8, "rod": 1}  # engine steps to an answer of the networks: those of one row of the log
 CURVE = 50  # points of error against horizon
@@ -55,6 +58,7 @@ def options_of(world: World, size: Size, seed: int) -> FitOptions:
         "identify_s": 0.05,
         "identify_most": 512,
         "memory_s": MEMORY_S,
+        "validation": VALIDATION,
         "seed": seed,
     }
     if world.name == "rod":  # a weld is stiff: what single rows say does not yet last a second
@@ -69,7 +73,9 @@ def rival_of(world: World, size: Size, seed: int) -> RivalOptions:
     """How the network alone is fitted; the strides did best on held-out episodes of seed 0, out of three or four."""
     updates = max(200, round(6000 * size.updates))
     strides = {"pendulum": (0.05,), "box": (0.05,), "rod": (0.05,)}[world.name]
-    return RivalOptions(strides=strides, place=world.place, updates=updates, look=updates // 4, seed=seed)
+    return RivalOptions(
+        strides=strides, place=world.place, updates=updates, look=updates // 4, validation=VALIDATION, seed=seed
+    )
 
 
 def measured(world: World, seed: int, options: Worlds, watch: Callable[[str], None]) -> dict[str, Any]:
