@@ -91,10 +91,18 @@ def worlds_at_once(engine: Engine) -> int:
     return int(np.clip(2 ** np.floor(np.log2(fitting)), LEAST, MOST))
 
 
+def _even(worlds: int, block: int | None) -> int:
+    """The largest block that divides the worlds, above half of the one that is asked for; else all of them."""
+    if block is None:
+        return worlds
+    return next((n for n in range(min(block, worlds), block // 2, -1) if worlds % n == 0), worlds)
+
+
 def _blocked(run: Callable, block: int | None, constants: Any, state: State, ctrls: Array) -> tuple[State, Any]:
     """run over blocks of worlds, one after the other."""
     worlds = ctrls.shape[-1]
-    if block is None or worlds <= block or worlds % block:
+    block = _even(worlds, block)
+    if block == worlds:
         return run(constants, state, ctrls)
     leaves, tree = jax.tree.flatten((constants, state, ctrls))
     own = jax.tree.leaves(structure_ndim()) + [0] * (len(leaves) - len(jax.tree.leaves(constants)))

@@ -122,3 +122,29 @@ def test_release_breaks_one_bond_of_one_world_and_never_mends():
     np.testing.assert_array_equal(one.intact, [[1, 0, 1]])
     np.testing.assert_array_equal(release(one, 0, where=jnp.array([True, False, False])).intact, [[0, 0, 1]])
     np.testing.assert_array_equal(release(one, 0).intact, [[0, 0, 0]])
+
+
+def test_slopes_after_a_break_follow_where_the_pieces_stood():
+    """Overlap at the break is forgiven, and the more of it the deeper the pieces stood: so the forgiveness moves along."""
+    bodies = "".join(
+        f'<body name="{name}"><joint type="slide" axis="1 0 0"/><geom type="sphere" size=".05" mass=".2"/></body>'
+        for name in ("left", "right")
+    )
+    scene = load_scene(
+        f'<mujoco><option timestep="0.002" gravity="0 0 0"/><worldbody>{bodies}</worldbody>'
+        '<equality><weld name="glue" body1="left" body2="right"/></equality></mujoco>'
+    )
+    engine, params = brax_engine(scene), nominal(scene)
+
+    @jax.jit
+    def gap(apart):  # after 20 ms of two pieces, 1 cm in one another, that are broken apart and driven together
+        qpos, qvel = jnp.stack([0 * apart, apart]), jnp.stack([0 * apart + 0.2, 0 * apart - 0.2])
+        state = release(engine.init(params, qpos, qvel), 0)
+        last, _ = engine.rollout(params, state, jnp.zeros((10, 0, *apart.shape)))
+        return last.qpos[1] - last.qpos[0]
+
+    at, width = 0.09, 1e-3
+    low, high = np.asarray(gap(jnp.array([at - width, at + width])))
+    slope = jax.jit(jax.grad(lambda x: gap(x[None])[0]))(jnp.asarray(at))
+    assert high - low > width
+    assert slope == pytest.approx((high - low) / (2 * width), rel=0.02)

@@ -36,7 +36,7 @@ def alone(given):
     return jax.jit(engine.rollout)(theta, state, ctrls)
 
 
-@pytest.mark.parametrize("block", [None, 2])
+@pytest.mark.parametrize("block", [None, 2, 3])
 def test_devices_and_blocks_change_nothing(given, alone, block):
     engine, theta, state, ctrls = given
     last, path = sharded_rollout(engine, block=block)(theta, state, ctrls)

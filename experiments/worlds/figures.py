@@ -28,7 +28,9 @@ def _horizon(found: dict[str, list[Any]], path: Path) -> None:
     figure, axes = canvas(len(found))
     for axis, (name, parts) in zip(axes, found.items(), strict=True):
         for model in parts[0]["curve"]:
-            curves = np.median(np.array([p["curve"][model] for p in parts], float), 0)  # [3, points]; one seed must not rule
+            curves = np.median(
+                np.array([p["curve"][model] for p in parts], float), 0
+            )  # [3, points]; one seed must not rule
             time = np.linspace(0, 1, curves.shape[1] + 1)[1:]
             axis.plot(time, 1000 * curves[1], color=_TINT[model], label=model, lw=1.6)
             axis.fill_between(time, 1000 * curves[0], 1000 * curves[2], color=_TINT[model], alpha=0.15, lw=0)
