@@ -101,7 +101,7 @@ class Fit:
     place: bool = False
     """Absolute position and heading matter to the networks."""
     apart: bool = False
-    """What an object feels depends on that object alone; objects that are alike share what is learned."""
+    """The residual asks each object by itself, and nothing of its neighbours; alike objects share what is learned."""
     ground: bool = False
     """The friction of the floor may differ from place to place."""
     no_force: bool = False

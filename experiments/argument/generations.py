@@ -60,7 +60,7 @@ class Size(NamedTuple):
 
 
 FULL, QUICK = Size(60, 1.5, 32, 2000), Size(12, 1.5, 16, 500)
-STRIDES_S = (0.02, 0.05)
+STRIDES_S, VALIDATION = (0.02, 0.05), 0.25
 
 
 class Descendant(NamedTuple):
@@ -77,12 +77,13 @@ def fitted(line: str, dataset: Dataset, size: Size, seed: int, stride: float | N
     """The next generation. The network's first chooses its stride on validation, the others keep it."""
     look = max(50, size.updates // 4)
     if line == "network":
-        common: dict[str, Any] = {"members": 3, "place": True, "updates": size.updates, "look": look, "seed": seed}
+        common: dict[str, Any] = {"members": 3, "place": True, "updates": size.updates, "look": look}
+        common |= {"validation": VALIDATION, "seed": seed}
         found = fit_rival(dataset, RivalOptions(strides=STRIDES_S if stride is None else (stride,), **common))
         return Descendant(found.model, found.params, found.model.every * STEP_S)
     stages = (Stage(horizon=0, updates=size.updates, batch=256, look=look),) if line == "hybrid" else ()
     options = FitOptions(
-        model=ModelOptions(hidden=(32, 32), members=3, apart=True), stages=stages, lag=False, exact=True, validation=0.25,
+        model=ModelOptions(hidden=(32, 32), members=3, apart=True), stages=stages, lag=False, exact=True, validation=VALIDATION,
         seed=seed,
     )  # fmt: skip
     got = fit(dataset._replace(scene=balls.balls(finer=FINE_STEPS)), options, unknowns=UNKNOWNS)

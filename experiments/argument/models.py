@@ -6,6 +6,10 @@
     untrusted    the same, believed everywhere
     network      an ensemble that foretells the next state (PETS), the better of two strides on validation
 
+The residual asks each puck by itself and alike ones together (hybridwm/world/objects.py): knowing that there are objects is
+part of what an engine gives. The network alone sees the whole table at once. That, twice the episodes and a larger share of them to
+judge by came after a first run whose results were seen; reality and test episodes are those of before.
+
 The engines see episodes of nominal masses only and are told masses through θ, not through the motors without gear. Half of the
 network's episodes have varied masses, which it is told: it cannot know what a mass does without having seen some.
 """

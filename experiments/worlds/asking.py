@@ -70,7 +70,7 @@ def options_of(world: World, size: Size, seed: int) -> FitOptions:
 
 
 def rival_of(world: World, size: Size, seed: int) -> RivalOptions:
-    """How the network alone is fitted; the strides did best on held-out episodes of seed 0, out of three or four."""
+    """How the network alone is fitted; its stride was the best of three or four on seed 0's held-out episodes."""
     updates = max(200, round(6000 * size.updates))
     strides = {"pendulum": (0.05,), "box": (0.05,), "rod": (0.05,)}[world.name]
     return RivalOptions(

@@ -180,6 +180,11 @@ def _fits(place: Path, model: WorldModel, params: WorldParams) -> None:
     if params.residual is None:
         return
     wanted = jax.eval_shape(model.residual.fresh, jax.random.key(0))
+    parts = len(params.residual.weights), len(wanted.weights)
+    if parts[0] != parts[1]:
+        raise ValueError(
+            f"{place}: networks for {parts[0]} kinds of objects; this version of hybridwm needs {parts[1]}"
+        )
     for (path, want), (_, have) in zip(
         *(jax.tree.flatten_with_path(x)[0] for x in (wanted, params.residual)), strict=True
     ):

@@ -24,6 +24,7 @@ from hybridwm.learning.training import Batch
 from hybridwm.logs.archive import read_recordings
 from hybridwm.logs.recordings import Dataset
 from hybridwm.world.model import WorldModel, WorldParams
+from hybridwm.world.objects import described
 
 FURTHEST = 0.2
 
@@ -104,6 +105,8 @@ def execute(scene: str, data: Path, out: Path, options: FitOptions, *, rival: bo
         fitted = fit(dataset, options, watch=told, log=TrainingLog(out / "training", about))
         save_model(out / "model", fitted, options)
         network = _network(dataset, options, told) if rival else None
+    if options.model.apart:
+        console.print(described(fitted.model.residual.features, fitted.model.residual.kinds))
     if fitted.identified:
         console.print("\n".join(fitted.identified.report))
     show(table_of(fitted, dataset, options, network), console)

@@ -140,11 +140,11 @@ def normalisation(model: WorldModel, params: WorldParams, given: Batch) -> World
 
     engine = model.engine.scene.model
     raw, asked = (np.asarray(x, float) for x in look(params, given))
-    alike = partial(pooled, model.residual.kinds)
+    alike = partial(pooled, [kind.features for kind in model.residual.kinds])
     centre = alike(raw.mean(1))
     width = np.sqrt(alike(np.square(raw - centre[:, None]).mean(1)))
     clipped = np.clip(asked, *np.quantile(asked, [0.005, 0.995], axis=1)[..., None])
-    size = np.sqrt(alike(np.square(clipped).mean(1), part="dofs"))
+    size = np.sqrt(pooled([kind.dofs for kind in model.residual.kinds], np.square(clipped).mean(1)))
     dtype = jnp.result_type(float)
     return params._replace(
         residual=params.residual._replace(

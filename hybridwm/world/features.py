@@ -30,7 +30,11 @@ Named = Iterator[tuple[str, Any]]
 
 
 class Features:
-    """The features of one scene; `names` [F] says what they are, `owners` [F] the root of the tree whose they are, −1: of none."""
+    """The features of one scene; `names` [F] says what they are, `origins` [F] where they come from.
+
+    An origin is ("joint", its number, what of it), ("towards", that of a free body's joint, whom), or ("ctrl", "motor" or "act",
+    the motor's number, "").
+    """
 
     def __init__(self, scene: Scene, *, place: bool = False) -> None:
         self.scene, self.tree, self.place = scene, Tree(scene.model), place or says_place(scene)
@@ -38,7 +42,7 @@ class Features:
         self.corners = _corners(scene) if self.place else {}
         m = scene.model
         self.names: tuple[str, ...] = ()
-        self.owners: tuple[int, ...] = ()
+        self.origins: tuple[tuple[str, int, str], ...] = ()
         jax.eval_shape(lambda *xs: self(*xs), *(jnp.zeros(n) for n in (m.nq, m.nv, m.nu, m.nu, m.na)))
 
     def __call__(self, qpos: Array, qvel: Array, ctrl: Array, motor: Array, act: Array) -> Array:
@@ -47,24 +51,32 @@ class Features:
         return jnp.concatenate([ln.stack(found, qpos[0] * 0), ctrl, motor, act])
 
     def _lanes(self, qpos: Any, qvel: Any) -> list[Any]:
-        model, root = self.tree.model, self.tree.root
+        model = self.tree.model
         pose = forward(self.tree, tuple(ln.static(r) for r in model.body_ipos), qpos)
         velocity = {b: _velocity(self.tree, pose, qvel, b) for b in {b for pair in self.neighbours for b in pair}}
-        found = [
-            (root[int(model.jnt_bodyid[j])], *one)
-            for j in range(model.njnt)
-            for one in self._joint(j, pose, qpos, qvel, velocity)
-        ]
+        found = [(j, *one) for j in range(model.njnt) for one in self._joint(j, pose, qpos, qvel, velocity)]
         motors = [model.actuator(i).name or str(i) for i in range(model.nu)]
-        told = [f"{kind}:{name}" for kind in ("ctrl", "motor") for name in motors]
-        self.names = (*[name for _, name, _ in found], *told, *[f"act:{i}" for i in range(model.na)])
-        driven = [root[int(model.jnt_bodyid[j])] for j in model.actuator_trnid[:, 0]]
-        self.owners = (*[owner for owner, _, _ in found], *driven, *driven, *[-1] * model.na)
+        told = [(kind, i) for kind in ("ctrl", "motor") for i in range(model.nu)]
+        acting = [i for i in range(model.nu) for _ in range(int(model.actuator_actnum[i]))]
+        self.names = (
+            *[name for _, name, _ in found],
+            *[f"{kind}:{motors[i]}" for kind, i in told],
+            *[f"act:{i}" for i in range(model.na)],
+        )
+        self.origins = (
+            *[self._origin(j, name) for j, name, _ in found],
+            *[(kind, i, "") for kind, i in told],
+            *[("act", i, "") for i in acting],
+        )
         return [lane for _, _, lane in found]
+
+    def _origin(self, joint: int, name: str) -> tuple[str, int, str]:
+        word = name.removeprefix(_named(self.tree.model, joint))
+        return ("towards" if word.startswith(">") else "joint"), joint, word
 
     def _joint(self, j: int, pose: Pose, qpos: Any, qvel: Any, velocity: dict[int, Any]) -> Named:
         model = self.tree.model
-        kind, name = int(model.jnt_type[j]), model.joint(j).name or f"joint {j}"
+        kind, name = int(model.jnt_type[j]), _named(model, j)
         at, dof, body = int(model.jnt_qposadr[j]), int(model.jnt_dofadr[j]), int(model.jnt_bodyid[j])
         if kind == HINGE:
             yield from _hinge(name, qpos[at], qvel[dof], self.place)
@@ -95,6 +107,10 @@ class Features:
                 other = self.tree.model.body(b).name or f"body {b}"
                 yield from _xyz(f"{name}>{other}.at", ln.matvec(into, ln.vsub(pose.pos[b], pose.pos[body])))
                 yield from _xyz(f"{name}>{other}.speed", ln.matvec(into, ln.vsub(velocity[b], velocity[body])))
+
+
+def _named(model: Any, joint: int) -> str:
+    return model.joint(joint).name or f"joint {joint}"
 
 
 def _corners(scene: Scene) -> dict[int, np.ndarray]:

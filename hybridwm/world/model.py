@@ -46,7 +46,7 @@ class ModelOptions:
     place: bool = False
     """Whether absolute position and heading matter (patches on the floor, a thread that wears)."""
     apart: bool = False
-    """Whether what an object feels depends on that object alone; objects that are alike then share what is learned."""
+    """Whether the residual asks each object by itself, and nothing of its neighbours; alike objects then share what is learned."""
     delay: int = 0
     """Steps by which commands arrive late."""
     hold: int = 1

@@ -73,10 +73,11 @@ class Residual:
         self.targets = _targets(model, corrections)
         self.sharp = np.array([i for i, name in enumerate(features.names) if _is_joint_speed(name)], int)
         self.outputs = self.forced + len(self.targets)
-        self.kinds = kinds(features, self.targets, apart=apart)
+        found = kinds(features, self.targets, apart=apart)
+        self.kinds = tuple(kind for kind in found if self.forced or kind.targets.size)
         self._parts = tuple(self._part(kind) for kind in self.kinds)
 
-    def _part(self, kind: Kind) -> "_Part":
+    def _part(self, kind: Kind) -> _Part:
         """Which inputs and outputs a kind has, and the form of its network."""
         sharp = [np.flatnonzero(np.isin(self.sharp, one)) for one in kind.features]
         first = len(self.features.names)
