@@ -59,8 +59,8 @@ class Size(NamedTuple):
     updates: int
 
 
-FULL, QUICK = Size(60, 1.5, 32, 2000), Size(12, 1.5, 16, 500)
-STRIDES_S, VALIDATION = (0.02, 0.05), 0.25
+FULL, QUICK = Size(100, 1.5, 32, 2000), Size(12, 1.5, 16, 500)
+STRIDES_S, VALIDATION = (0.02, 0.05), 0.3
 
 
 class Descendant(NamedTuple):
