@@ -9,8 +9,8 @@
 
 All on the same throws of reality, never trained on. Each generation has as many transitions and updates as the first. The physics
 may change its gravity and its damping, so it too could decay; the hybrid's physics is fitted anew in each generation. Engines take
-reality's own four steps to a row of the logs: in one, a bounce alone costs 10 mm in a second, and that is no blur of a model. (A network has no
-use for them.)
+reality's own four steps to a row of the logs: in one, a bounce alone costs 10 mm in a second, and that is no blur of a model. (A
+network has no use for them.)
 """
 
 from typing import Any, NamedTuple
