@@ -43,11 +43,16 @@ class Tasks(Study):
     out: Path = Path("runs/tasks")
     """Folder for results.json and table."""
     seeds: int = 5
-    """Number of random seeds."""
+    """Number of random seeds; at most 2 with --quick."""
     episodes: int = 4
     """Random starts per task and seed; one with --quick. A longer run goes on from a shorter one."""
     only: tuple[str, ...] = ()
     """Tasks to drive; all of them if not given."""
+
+    @property
+    def each(self) -> range:
+        """The seeds."""
+        return range(min(self.seeds, 2) if self.quick else self.seeds)
 
     @property
     def count(self) -> int:
@@ -64,9 +69,14 @@ class Rod(Study):
     out: Path = Path("runs/rod")
     """Folder for results.json, figure and table."""
     seeds: int = 5
-    """Number of random seeds."""
+    """Number of random seeds; at most 2 with --quick."""
     episodes: int = 6
     """Random starts and wishes per task and seed; one with --quick. A longer run goes on from a shorter one."""
+
+    @property
+    def each(self) -> range:
+        """The seeds."""
+        return range(min(self.seeds, 2) if self.quick else self.seeds)
 
     @property
     def count(self) -> int:

@@ -109,7 +109,7 @@ def measure(name: str, options: Rod, kept: Kept, *, aware: bool) -> dict[str, An
               f"off {found['off']}", flush=True)  # fmt: skip
         return found
 
-    pairs = [(seed, number) for seed in range(options.seeds) for number in range(options.count)]
+    pairs = [(seed, number) for seed in options.each for number in range(options.count)]
     every = [kept.get(f"{name} {word} {seed} {number}", partial(episode, seed, number)) for seed, number in pairs]
     lists = {key: [one[key] for one in every] for key in ("succeeded", "broke_at_s", "wanted_s", "off")}
     return lists | {"plan_ms_p50": float(np.median([one["plan_ms"] for one in every]))}
@@ -125,7 +125,7 @@ def run(options: Rod) -> None:
         good = found["succeeded"]
         print(f"{name} {word}: {sum(good)} of {len(good)} succeeded ({perf_counter() - begun:.0f} s)", flush=True)
     claims = [claim(name, numbers, word) for name in ("snap_rod", "keep_rod") for word in ("aware", "margin")]
-    results.write(options.out, study="rod", config=options, numbers=numbers, claims=claims, seeds=range(options.seeds))
+    results.write(options.out, study="rod", config=options, numbers=numbers, claims=claims, seeds=options.each)
     draw(numbers, options.out / "rod.png")
     show(options.out)
 

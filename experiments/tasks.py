@@ -97,7 +97,7 @@ def measure(name: str, options: Tasks, kept: Kept) -> dict[str, Any]:
         )
         return found
 
-    pairs = [(seed, number) for seed in range(options.seeds) for number in range(options.count)]
+    pairs = [(seed, number) for seed in options.each for number in range(options.count)]
     every = [kept.get(f"{name} {seed} {number}", partial(episode, seed, number)) for seed, number in pairs]
     return {
         "solved": [one["solved"] for one in every], "off": [one["off"] for one in every],
@@ -138,9 +138,7 @@ def wilson(good: int, count: int) -> tuple[float, float]:
 
 def report(options: Any, numbers: dict[str, Any], claims: list[Claim]) -> None:
     """What is known so far, so that a long run leaves something."""
-    results.write(
-        options.out, study="tasks", config=options, numbers=numbers, claims=claims, seeds=range(options.seeds)
-    )
+    results.write(options.out, study="tasks", config=options, numbers=numbers, claims=claims, seeds=options.each)
 
 
 def show(out: Path) -> None:

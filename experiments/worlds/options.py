@@ -18,9 +18,14 @@ class Worlds(Study):
     out: Path = Path("runs/worlds")
     """Folder for results.json, figures, table, finished parts and the episodes themselves."""
     seeds: int = 5
-    """Number of random seeds."""
+    """Number of random seeds; one with --quick."""
     only: tuple[str, ...] = ()
     """Worlds to look at: pendulum, box, rod; all of them if not given."""
+
+    @property
+    def each(self) -> range:
+        """The seeds."""
+        return range(1 if self.quick else self.seeds)
 
     def __post_init__(self) -> None:
         super().__post_init__()

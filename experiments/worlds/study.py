@@ -31,7 +31,7 @@ def run(options: Worlds) -> None:
     from rich.console import Console
 
     console, found = Console(highlight=False), dict[str, list[Any]]()
-    for seed in range(options.seeds):
+    for seed in options.each:
         for name in options.only or NAMES:
             found.setdefault(name, []).append(_part(name, seed, options, console))
     numbers, claimed = summary(found)
@@ -41,7 +41,7 @@ def run(options: Worlds) -> None:
         config=options,
         numbers=numbers,
         claims=claimed,
-        seeds=range(options.seeds),
+        seeds=options.each,
         figure="horizon.png",
     )
     figures.draw(found, numbers, options.out)
