@@ -35,19 +35,13 @@ class Fidelity(Study):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tasks(Study):
-    """Whether the shipped tasks can be solved: in closed loop, in MuJoCo C, from random starts."""
+class Driven(Study):
+    """A study of episodes driven in closed loop, several to each task and seed."""
 
-    function: ClassVar[str] = "experiments.tasks:run"
-
-    out: Path = Path("runs/tasks")
-    """Folder for results.json and table."""
     seeds: int = 5
     """Number of random seeds; at most 2 with --quick."""
     episodes: int = 4
     """Random starts per task and seed; one with --quick. A longer run goes on from a shorter one."""
-    only: tuple[str, ...] = ()
-    """Tasks to drive; all of them if not given."""
 
     @property
     def each(self) -> range:
@@ -61,24 +55,24 @@ class Tasks(Study):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rod(Study):
+class Tasks(Driven):
+    """Whether the shipped tasks can be solved: in closed loop, in MuJoCo C, from random starts."""
+
+    function: ClassVar[str] = "experiments.tasks:run"
+
+    out: Path = Path("runs/tasks")
+    """Folder for results.json and table."""
+    only: tuple[str, ...] = ()
+    """Tasks to drive; all of them if not given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rod(Driven):
     """Snap the rod, keep the rod: a planner that knows of events beside the same planner blind to them."""
 
     function: ClassVar[str] = "experiments.rod:run"
 
     out: Path = Path("runs/rod")
     """Folder for results.json, figure and table."""
-    seeds: int = 5
-    """Number of random seeds; at most 2 with --quick."""
     episodes: int = 6
     """Random starts and wishes per task and seed; one with --quick. A longer run goes on from a shorter one."""
-
-    @property
-    def each(self) -> range:
-        """The seeds."""
-        return range(min(self.seeds, 2) if self.quick else self.seeds)
-
-    @property
-    def count(self) -> int:
-        """Episodes per task and seed."""
-        return 1 if self.quick else self.episodes

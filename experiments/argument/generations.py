@@ -78,9 +78,10 @@ def fitted(line: str, dataset: Dataset, size: Size, seed: int, stride: float | N
     """The next generation. The network's first chooses its stride on validation, the others keep it."""
     look = max(50, size.updates // 4)
     if line == "network":
-        common: dict[str, Any] = {"members": 3, "place": True, "updates": size.updates, "look": look}
-        common |= {"validation": VALIDATION, "seed": seed}
-        found = fit_rival(dataset, RivalOptions(strides=STRIDES_S if stride is None else (stride,), **common))
+        strides = STRIDES_S if stride is None else (stride,)
+        rival = RivalOptions(strides=strides, members=3, place=True, updates=size.updates, look=look,
+                             validation=VALIDATION, seed=seed)  # fmt: skip
+        found = fit_rival(dataset, rival)
         return Descendant(found.model, found.params, found.model.every * STEP_S)
     stages = (Stage(horizon=0, updates=size.updates, batch=256, look=look),) if line == "hybrid" else ()
     options = FitOptions(
@@ -131,13 +132,17 @@ class Truth(NamedTuple):
     qvel: np.ndarray
 
 
-def truth(size: Size, line: str) -> Truth:
-    """The same for all seeds; velocities as the line's model means them (stepping.py)."""
-    begin = balls.throws(np.random.default_rng(TEST_SEED), size.test, STEPS + 1)
-    thrown = balls.thrown(balls.balls(), begin)
-    real = (stepped(thrown) if line == "network" else thrown).recordings
-    qpos, qvel, ctrl = (np.stack([getattr(r, n)[1:] for r in real], -1) for n in ("qpos", "qvel", "ctrl"))
-    return Truth(Throws(qpos[0], qvel[0], ctrl), qpos, qvel)
+def truth(size: Size) -> dict[str, Truth]:
+    """Of each line, the same for all seeds: velocities are as the line's model means them (stepping.py)."""
+    thrown = balls.thrown(balls.balls(), balls.throws(np.random.default_rng(TEST_SEED), size.test, STEPS + 1))
+
+    def read(real: Dataset) -> Truth:
+        rows = (np.stack([getattr(r, n)[1:] for r in real.recordings], -1) for n in ("qpos", "qvel", "ctrl"))
+        qpos, qvel, ctrl = rows
+        return Truth(Throws(qpos[0], qvel[0], ctrl), qpos, qvel)
+
+    fine = read(thrown)
+    return {"physics": fine, "hybrid": fine, "network": read(stepped(thrown))}
 
 
 def examined(one: Descendant, true: Truth) -> dict[str, float]:
@@ -186,7 +191,7 @@ def descent(line: str, seed: int, options: Generations, size: Size, true: Truth)
 def run(options: Generations) -> None:
     """Every line and seed, then results.json, table and figure."""
     size = QUICK if options.quick else FULL
-    true = {line: truth(size, line) for line in LINES}
+    true = truth(size)
     each = [{line: descent(line, s, options, size, true[line]) for line in LINES} for s in options.each]
     found = {line: [one[line] for one in each] for line in LINES}
     real = balls.gravity(true["hybrid"].qpos, true["hybrid"].qvel)

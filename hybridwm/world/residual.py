@@ -72,7 +72,6 @@ class Residual:
         self.nv, self.forced = model.nv, model.nv if force else 0
         self.targets = _targets(model, corrections)
         self.sharp = np.array([i for i, name in enumerate(features.names) if _is_joint_speed(name)], int)
-        self.outputs = self.forced + len(self.targets)
         found = kinds(features, self.targets, apart=apart)
         self.kinds = tuple(kind for kind in found if self.forced or kind.targets.size)
         self._parts = tuple(self._part(kind) for kind in self.kinds)
