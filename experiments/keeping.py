@@ -15,8 +15,8 @@ from hybridwm.study import Study
 
 
 def place(options: Study) -> Path:
-    """The folder of finished parts: no part made with other options is taken for one of these. --seeds and --only choose parts."""
-    made = {key: str(value) for key, value in asdict(options).items() if key not in ("out", "seeds", "only")}
+    """The folder of finished parts: other options, another folder; --seed, --seeds and --only choose parts."""
+    made = {key: str(value) for key, value in asdict(options).items() if key not in ("out", "seed", "seeds", "only")}
     stamp = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:8]
     return options.out / "parts" / stamp
 

@@ -35,18 +35,13 @@ class Fidelity(Study):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Driven(Study):
+class Driven(Seeded):
     """A study of episodes driven in closed loop, several to each task and seed."""
 
     seeds: int = 5
-    """Number of random seeds; at most 2 with --quick."""
+    """Number of random seeds; one with --quick."""
     episodes: int = 4
     """Random starts per task and seed; one with --quick. A longer run goes on from a shorter one."""
-
-    @property
-    def each(self) -> range:
-        """The seeds."""
-        return range(min(self.seeds, 2) if self.quick else self.seeds)
 
     @property
     def count(self) -> int:

@@ -267,7 +267,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class RunAll:
-    """Run every study that needs nothing of yours, one after another; interrupted or failed, it goes on where it was."""
+    """Run every study that needs nothing of yours, several at a time; interrupted or failed, it goes on where it was."""
 
     out: Path = Path("runs/all")
     """Folder for a folder and a log of each study, and every claim in claims.md."""
@@ -279,17 +279,24 @@ class RunAll:
     """Number of random seeds of each study; its own if not given."""
     minutes: float = 60.0
     """Time that one study may take."""
+    jobs: int | None = None
+    """Studies at a time; one per core, at most four, if not given. A study that measures times runs alone."""
 
     def __post_init__(self) -> None:
-        if not self.minutes > 0 or (self.seeds is not None and self.seeds < 1):
-            raise ValueError(f"--minutes is {self.minutes}, --seeds is {self.seeds}: give more than 0 and at least 1")
+        if not self.minutes > 0:
+            raise ValueError(f"--minutes is {self.minutes}: give more than 0")
+        for name in ("seeds", "jobs"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"--{name} is {value}: give at least 1")
 
     def run(self) -> int:
         """Run, and tell; 1 when one failed."""
         from hybridwm import everything, versions
 
         versions.require_engines()
-        wish = everything.Wish(out=self.out, quick=self.quick, only=self.only, seeds=self.seeds, minutes=self.minutes)
+        wish = everything.Wish(
+            out=self.out, quick=self.quick, only=self.only, seeds=self.seeds, minutes=self.minutes, jobs=self.jobs
+        )
         return everything.run(wish)
 
 

@@ -1,24 +1,26 @@
-"""hybridwm run all: every study that asks nothing of the user, one after another, each in a process of its own.
+"""hybridwm run all: every study that asks nothing of the user, several at a time, each in a process of its own.
 
 which      those whose options all have a default; what needs a folder of data is named and left out
+when       those that measure times run alone, before the others
 where      OUT/NAME; what was printed: OUT/NAME.log; every claim of all: OUT/claims.md
 again      a study whose results.json is there, made with the same options, is not run again; one that was interrupted goes on
 failure    a study that fails, or takes longer than it may, is told at the end; the others are run all the same
 """
 
 import os
-import resource
 import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
+from threading import Event
 from time import monotonic
 from typing import Any, NamedTuple
 
-from hybridwm import claims, results, study
+from hybridwm import claims, results, runtime, study
 from hybridwm.results import Results
 from hybridwm.study import Study
 
@@ -32,6 +34,7 @@ class Wish:
     only: tuple[str, ...] = ()
     seeds: int | None = None
     minutes: float = 60.0
+    jobs: int | None = None
 
 
 class Outcome(NamedTuple):
@@ -50,14 +53,43 @@ def run(wish: Wish) -> int:
     from rich.console import Console
 
     console, names, outcomes = Console(highlight=False), chosen(wish.only), list[Outcome]()
-    for number, name in enumerate(names, 1):
-        with console.status(f"{number} of {len(names)}: {name}"):
-            outcomes.append(one(name, wish))
-        console.print(f"{number} of {len(names)}: {name}: {outcomes[-1].word}, {outcomes[-1].seconds:.0f} s")
+    timed = [name for name in names if _clocked(name)]
+    begun, stop = monotonic(), Event()
+    for some, jobs in ((timed, 1), ([name for name in names if name not in timed], wish.jobs or usual_jobs())):
+        with console.status("") as status, ThreadPoolExecutor(jobs) as pool:
+            running = {pool.submit(one, name, wish, stop): name for name in some}
+            try:
+                status.update(", ".join(some))
+                for done in as_completed(running):
+                    outcomes.append(outcome := done.result())
+                    left = [name for name in some if name not in {o.name for o in outcomes}]
+                    status.update(", ".join(left))
+                    console.print(
+                        f"{len(outcomes)} of {len(names)}: {outcome.name}: {outcome.word}, {outcome.seconds:.0f} s"
+                    )
+            except BaseException:
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+    outcomes.sort(key=lambda outcome: names.index(outcome.name))
+    console.print(f"all: {monotonic() - begun:.0f} s")
     if not wish.only:
         outcomes += [Outcome(name, f"left out: needs {needs}") for name, needs in wanting().items()]
     report(wish.out, outcomes, console)
     return int(any(outcome.failed for outcome in outcomes))
+
+
+def usual_jobs() -> int:
+    """Studies at a time."""
+    return min(runtime.core_count(), 4)
+
+
+def _clocked(name: str) -> bool:
+    """Whether it measures times; of a study that cannot be loaded nothing is known."""
+    try:
+        return study.load_study(name).clocked
+    except ValueError:
+        return False
 
 
 def chosen(only: Sequence[str]) -> list[str]:
@@ -85,7 +117,7 @@ def _required(name: str) -> list[str]:
     return ["--" + name.replace("_", "-") for name in bare]
 
 
-def one(name: str, wish: Wish) -> Outcome:
+def one(name: str, wish: Wish, stop: Event) -> Outcome:
     """Run a study, or find that it has been run."""
     given: dict[str, Any] = {"out": wish.out / name, "quick": wish.quick}
     if wish.seeds is not None:
@@ -96,35 +128,33 @@ def one(name: str, wish: Wish) -> Outcome:
         return Outcome(name, f"FAILED: {error}", failed=True)
     if (before := finished(asked)) is not None:
         return Outcome(name, "was there", found=before)
-    log, begun, used = wish.out / f"{name}.log", monotonic(), _cpu()
+    log, begun = wish.out / f"{name}.log", monotonic()
     wish.out.mkdir(parents=True, exist_ok=True)
     words = shlex.split(study.command(name, asked))[1:]
-    code = child([sys.executable, "-P", "-m", "hybridwm", *words, "--out", str(asked.out)], log, 60 * wish.minutes)
-    seconds, used, made = monotonic() - begun, _cpu() - used, finished(asked)
+    words = [sys.executable, "-P", "-m", "hybridwm", *words, "--out", str(asked.out)]
+    code, used = child(words, log, 60 * wish.minutes, stop)
+    seconds, made = monotonic() - begun, finished(asked)
     if code == 0 and made is not None:
         return Outcome(name, "done", seconds, used, made)
     why = "took too long" if code is None else f"exit code {code}" if code else "wrote no results.json of these options"
     return Outcome(name, f"FAILED: {why}; see {log}", seconds, used, failed=True)
 
 
-def _cpu() -> float:
-    """Seconds of all children so far."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def child(command: Sequence[str], log: Path, seconds: float) -> int | None:
-    """Its exit code; None if it took too long. It is stopped then, and when we are, with all that it has started."""
+def child(command: Sequence[str], log: Path, seconds: float, stop: Event) -> tuple[int | None, float]:
+    """Its exit code, None if it took too long, and its CPU seconds. It is stopped then, and when we are, with all it started."""
     with log.open("a", encoding="utf-8") as said:
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            return process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            if process.poll() is None:
+        code, ending = None, monotonic() + seconds
+        while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
+            if monotonic() > ending or stop.is_set():
                 os.killpg(process.pid, signal.SIGTERM)
-                process.wait()
+                ended = os.wait4(process.pid, 0)
+                break
+            stop.wait(0.2)
+        else:
+            code = os.waitstatus_to_exitcode(ended[1])
+        process.returncode = os.waitstatus_to_exitcode(ended[1])
+    return code, ended[2].ru_utime + ended[2].ru_stime
 
 
 def finished(asked: Study) -> Results | None:

@@ -25,6 +25,8 @@ class Study:
     """The options that every study has; every whole number among them, and among those of a study, is at least 1; `seed`, 0."""
 
     function: ClassVar[str]
+    clocked: ClassVar[bool] = False
+    """Whether it measures how long things take, so that `run all` runs nothing beside it."""
 
     out: Path
     """Folder for results.json, figures and tables."""

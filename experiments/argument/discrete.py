@@ -60,7 +60,6 @@ TINT = {"network, continuous": "#8a5aa8", "network, Bernoulli": "#b8a13a", "ense
 class Work(NamedTuple):
     """How much is done."""
 
-    seeds: int
     training: int  # episodes of each seed
     asked: int  # episodes
     tuning: int  # episodes
@@ -72,8 +71,8 @@ class Work(NamedTuple):
 def work_of(options: Discrete) -> Work:
     """The study's, or a first look's."""
     if options.quick:
-        return Work(min(options.seeds, 2), 20, 12, 6, 0.1, 600, 2)
-    return Work(options.seeds, 30, 36, 10, 0.1, 1500, 3)
+        return Work(20, 12, 6, 0.1, 600, 2)
+    return Work(30, 36, 10, 0.1, 1500, 3)
 
 
 class Asked(NamedTuple):
@@ -202,7 +201,7 @@ def run(options: Discrete) -> None:
     console = Console(highlight=False)
     with console.status("discrete") as status:
         bench = Bench(options, lambda doing: status.update(f"discrete: {doing}"))
-        parts = [bench.measured(seed) for seed in range(bench.work.seeds)]
+        parts = [bench.measured(seed) for seed in options.each]
         truth = kept(bench.folder / "truth.json", bench.truth)
         tuning = {name: bench.tuned(name == "continuous") for name in ("continuous", "Bernoulli")}
     numbers, claimed = summary(parts, truth)
@@ -214,7 +213,7 @@ def run(options: Discrete) -> None:
         numbers | {"tuning": tuning},
         claimed,
         tables,
-        seeds=range(len(parts)),
+        seeds=options.each,
         figure="discrete.png",
     )
 

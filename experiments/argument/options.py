@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from experiments.options import Seeded
 from hybridwm.study import Study
 
 
@@ -27,7 +28,7 @@ class Endurance(Study):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Discrete(Study):
+class Discrete(Seeded):
     """A rod near its breaking point: which of the states that models foretell could not be at all?"""
 
     function: ClassVar[str] = "experiments.argument.discrete:run"
@@ -35,11 +36,11 @@ class Discrete(Study):
     out: Path = Path("runs/discrete")
     """Folder for results.json, figure, table, finished parts and the episodes themselves."""
     seeds: int = 5
-    """Number of random seeds; at most 2 with --quick."""
+    """Number of random seeds; one with --quick."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Small(Study):
+class Small(Seeded):
     """More with less: error against parameters, data, CPU seconds and joules, hybrid beside network alone."""
 
     function: ClassVar[str] = "experiments.argument.small:run"
@@ -47,7 +48,7 @@ class Small(Study):
     out: Path = Path("runs/small")
     """Folder for results.json, figure, table, finished parts and the episodes themselves."""
     seeds: int = 5
-    """Number of random seeds; at most 2 with --quick."""
+    """Number of random seeds; one with --quick."""
     watts: float = 10.0
     """Power of one busy core, from which joules are estimated."""
 

@@ -56,7 +56,6 @@ class Amount(NamedTuple):
 class Work(NamedTuple):
     """How much is done."""
 
-    seeds: int
     widths: tuple[int, ...]
     middle: int  # the width at which data is varied
     amounts: tuple[Amount, ...]  # the last is all of it
@@ -71,9 +70,9 @@ def work_of(options: Small) -> Work:
     """The study's, or a first look's."""
     if options.quick:
         few = (Amount(3, 1.2), Amount(6, 4.0))
-        return Work(min(options.seeds, 2), (22, 90), 90, few, 100, (2000, 2000), 3, STRIDES[1:2], RATES[:1])
+        return Work((22, 90), 90, few, 100, (2000, 2000), 3, STRIDES[1:2], RATES[:1])
     amounts = (Amount(3, 1.2), Amount(12, 4.0))
-    return Work(options.seeds, (22, 90, 980), 90, amounts, 300, (6000, 6000, 400), 6, STRIDES[1:], RATES)
+    return Work((22, 90, 980), 90, amounts, 300, (6000, 6000, 400), 6, STRIDES[1:], RATES)
 
 
 def of(dataset: Dataset, amount: Amount) -> Dataset:
@@ -244,12 +243,12 @@ def run(options: Small) -> None:
     with console.status("small") as status:
         bench = Bench(options, lambda doing: status.update(f"small: {doing}"))
         tuning = bench.tuned()
-        parts = [bench.measured(seed) for seed in range(bench.work.seeds)]
+        parts = [bench.measured(seed) for seed in options.each]
     fits = together(parts, options.watts)
     numbers = {"fits": fits, "tuning": tuning, "watts": options.watts}
     draw(fits, options.out / "small.png")
     tables = {"Every fit": _rows(fits), "Networks tried, first seed": _tuned(tuning)}
-    publish("small", options, numbers, claimed(fits), tables, seeds=range(len(parts)), figure="small.png")
+    publish("small", options, numbers, claimed(fits), tables, seeds=options.each, figure="small.png")
 
 
 def together(parts: list[list[dict[str, Any]]], watts: float) -> list[dict[str, Any]]:

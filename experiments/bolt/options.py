@@ -4,30 +4,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from hybridwm.study import Study
+from experiments.options import Seeded
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bolt(Study):
+class Bolt(Seeded):
     """A driver turns bolts to an asked clamp force, from what its sensors tell; beside it what industry does."""
 
     function: ClassVar[str] = "experiments.bolt.study:run"
+    clocked: ClassVar[bool] = True
 
     out: Path = Path("runs/bolt")
     """Folder for results.json, figures, table and the page; what is already there is used again."""
-    seed: int = 0
-    """The first seed."""
     seeds: int = 5
-    """Number of random seeds: each draws its own bolts to learn from and to judge by, and fits anew; at most 2 with --quick."""
+    """Number of random seeds: each draws its own bolts to learn from and to judge by, and fits anew; one with --quick."""
     bolts: int = 20
     """Unseen bolts per seed; 8 with --quick."""
     rivals: int = 8
     """How many of them the other planners turn too (torque controllers turn all); 4 with --quick."""
-
-    @property
-    def each(self) -> range:
-        """The seeds."""
-        return range(self.seed, self.seed + (min(self.seeds, 2) if self.quick else self.seeds))
 
     @property
     def count(self) -> int:

@@ -14,11 +14,12 @@ class Glass(Seeded):
     """Handle a glass that breaks: collect, fit, plan in closed loop, compare with rivals, report."""
 
     function: ClassVar[str] = "experiments.glass.study:run"
+    clocked: ClassVar[bool] = True
 
     out: Path = Path("runs/glass")
     """Folder for results.json, figures, the page and everything that a later run goes on from."""
     seeds: int = 5
-    """Number of random seeds; 1 with --quick."""
+    """Number of random seeds; one with --quick."""
     episodes: int = 20
     """Episodes per seed, task and model; 4 with --quick."""
     live: bool = False

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from hybridwm.study import Study
+from experiments.options import Seeded
 
 NAMES = ("pendulum", "box", "rod")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Worlds(Study):
+class Worlds(Seeded):
     """Three worlds that the engine does not know: what the hybrid learns of them, and what it makes of what it never saw."""
 
     function: ClassVar[str] = "experiments.worlds.study:run"
@@ -21,11 +21,6 @@ class Worlds(Study):
     """Number of random seeds; one with --quick."""
     only: tuple[str, ...] = ()
     """Worlds to look at: pendulum, box, rod; all of them if not given."""
-
-    @property
-    def each(self) -> range:
-        """The seeds."""
-        return range(1 if self.quick else self.seeds)
 
     def __post_init__(self) -> None:
         super().__post_init__()
