@@ -9,6 +9,7 @@ import pytest
 
 import physics
 from hybridwm.learning import training
+from hybridwm.learning.contenders import GIVEN
 from hybridwm.learning.fitting import FitOptions, fit, prepared, with_weights
 from hybridwm.learning.identification import Identified
 from hybridwm.learning.measure import paired, worth
@@ -128,3 +129,15 @@ def test_trained_weights_replace_the_fresh_ones():
     replaced = with_weights(WorldParams(theta=physics.nominal(scene), residual=fresh), other).residual
     assert replaced
     assert replaced.weights is other
+
+
+def test_theta_that_logs_led_astray_is_not_planned_with(monkeypatch):
+    """Where θ as given foretells held-out episodes better than what was identified, it is what the model stands on."""
+    nominal = physics.nominal(logs().scene)
+    astray = WorldParams(theta=jax.tree.map(jnp.asarray, nominal._replace(dof_damping=np.zeros(1))))
+    found = Identified(**dict.fromkeys(Identified._fields, ()) | {"params": astray})  # type: ignore
+    monkeypatch.setattr("hybridwm.learning.fitting.identified", lambda *_, **__: (astray, found))
+    fitted = fit(logs(), FitOptions(model=OPTIONS.model, stages=(), lag=False, validate_s=0.5, validation=0.25))
+    assert fitted.report["stands_on"] == GIVEN
+    assert not fitted.kept
+    assert np.allclose(fitted.params.theta.dof_damping, nominal.dof_damping)

@@ -13,7 +13,7 @@ import numpy as np
 
 import physics
 from hybridwm.learning import survival
-from hybridwm.learning.fitting import FitOptions, Fitted, learned, memory, prepared
+from hybridwm.learning.fitting import FitOptions, Fitted, Judge, learned, memory, prepared
 from hybridwm.learning.identification import Identified, identify
 from hybridwm.learning.loads import replay
 from hybridwm.learning.training import Stage, take, unbroken
@@ -60,7 +60,9 @@ def fit(dataset: Dataset, how: FitOptions, watch: Callable[..., None]) -> Fitted
     found = identified(world, training, how)
     params, score = found.params, None
     if how.stages:
-        corrected, score = learned(world, params, params, how, training, validation, watch, None)
+        judge = Judge(world, params, validation, how)
+        corrected = learned(world, params, how, training, judge, watch, None)
+        score = judge.worth(corrected)
         params = corrected if score.holds else params
     watch("events", None)
     params = params._replace(events=hazard_of(world, params, dataset, how.seed))

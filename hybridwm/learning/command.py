@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 import physics
-from hybridwm.learning.contenders import IDENTIFIED, Subject, contenders
+from hybridwm.learning.contenders import HYBRID, IDENTIFIED, Subject, contenders
 from hybridwm.learning.fitting import FitOptions, Fitted, fit, judged_windows, prepared
 from hybridwm.learning.measure import window_errors, worth
 from hybridwm.learning.rivals import RivalOptions, fit_rival
@@ -113,6 +113,8 @@ def execute(scene: str, data: Path, out: Path, options: FitOptions, *, rival: bo
     if not fitted.kept and fitted.worth:
         console.print(f"What was learned was refused: its error is {fitted.worth.ratio:.3f} of the physics' on held-out episodes, "
                       f"up to {fitted.worth.interval[1]:.3f} at 95 %; it must stay below 1.")  # fmt: skip
+    if (left := fitted.report["stands_on"]) != HYBRID:
+        console.print(f"What was learned is worth less than {left} on held-out episodes: the model is {left}.")
     console.print(f"model: {out / 'model'}")
     return 0
 

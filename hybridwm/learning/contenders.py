@@ -24,11 +24,16 @@ class Subject(NamedTuple):
     params: Any
 
 
+def as_given(scene: physics.Scene) -> WorldParams:
+    """θ as the scene has it."""
+    return WorldParams(theta=jax.tree.map(jnp.asarray, physics.nominal(scene)))
+
+
 def contenders(
     model: Any, params: WorldParams, identified: WorldParams | None, network: Subject | None = None
 ) -> dict[str, Subject]:
     """By name, each with what it is made of and no more."""
-    given = WorldParams(theta=jax.tree.map(jnp.asarray, physics.nominal(model.engine.scene)))
+    given = as_given(model.engine.scene)
     known = given if identified is None else WorldParams(theta=identified.theta)
     found = {GIVEN: Subject(model, given), IDENTIFIED: Subject(model, known)}
     if network is not None:

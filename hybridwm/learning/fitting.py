@@ -7,8 +7,9 @@
     5. events     loads from the engine, survival likelihood, calibration       survival.py
 
 Never worse than its physics: a chart or a residual whose validation error is not below that of the identified physics, with its
-interval, is refused, and the number is told. The training is saved after every chunk; started again it goes on where it was, bit
-for bit.
+interval, is refused, and the number is told. What is left is the best, on the same windows, of the physics with the motors' lag,
+without it, and as given: few or noisy logs may lead θ astray. The training is saved after every chunk; started again it goes on
+where it was, bit for bit.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ import physics
 from hybridwm.learning import training
 from hybridwm.learning.believing import trusted
 from hybridwm.learning.charting import charted
+from hybridwm.learning.contenders import GIVEN, HYBRID, IDENTIFIED, as_given
 from hybridwm.learning.identification import Identified, identify
 from hybridwm.learning.measure import Worth, paired, window_errors, worth
 from hybridwm.learning.survival import learn_events
@@ -86,6 +88,7 @@ class Fitted(NamedTuple):
     kept: bool
     """Whether it was good enough to keep."""
     report: dict[str, Any]
+    """`breaks` in the logs, and `stands_on`: hybrid, or which physics is left where that is better on held-out episodes."""
 
 
 def default_unknowns(scene: physics.Scene) -> tuple[Unknown, ...]:
@@ -167,11 +170,28 @@ def _rows(dataset: Dataset, options: FitOptions) -> Batch:
     return batch_of(_some(dataset, options, dataset.dt, 50_000), dataset.substeps)
 
 
-def judged(model: WorldModel, params: WorldParams, plain: WorldParams, held_out: Dataset, options: FitOptions) -> Worth:
-    """What parameters are worth against the identified physics, on held-out windows."""
-    cut, episode = judged_windows(held_out, options)
-    errors = window_errors(model)
-    return worth(np.asarray(errors(params, cut)), np.asarray(errors(plain, cut)), episode)
+class Judge:
+    """What parameters are worth against the identified physics, on windows of held-out episodes."""
+
+    def __init__(self, model: WorldModel, plain: WorldParams, held_out: Dataset, options: FitOptions) -> None:
+        self.windows, self.episode = judged_windows(held_out, options)
+        self._errors = window_errors(model)
+        self.base = self._error(plain)
+
+    def _error(self, params: WorldParams) -> np.ndarray:
+        return np.asarray(self._errors(params, self.windows))
+
+    def worth(self, params: WorldParams) -> Worth:
+        """Mean of the paired ratios and its interval."""
+        return worth(self._error(params), self.base, self.episode)
+
+    def score(self, params: WorldParams) -> float:
+        """Geometric mean of the paired ratios."""
+        return float(np.exp(np.mean(np.log(paired(self._error(params), self.base)))))
+
+    def best(self, candidates: dict[str, WorldParams]) -> str:
+        """The name of the one that is worth most; of equals the first."""
+        return min(candidates, key=lambda name: self.worth(candidates[name]).ratio)
 
 
 def memory(dataset: Dataset, options: FitOptions) -> int:
@@ -195,22 +215,27 @@ def fit(
     plain, found = identified(train_set, options, unknowns, lag=False, engine=engine)
     params = identified(train_set, options, unknowns, lag=True, engine=engine)[0] if options.lag else plain
     model, score, kept = world_model(engine, options.model), None, False
+    judge = Judge(model, plain, held_out, options)
     if options.ground:
         watch("chart", None)
         found_ground = charted(model, params, unknowns, _rows(train_set, options))
-        score = judged(model, found_ground, plain, held_out, options)
+        score = judge.worth(found_ground)
         kept = score.holds
         params = found_ground if kept else params
     if options.stages:
-        corrected, better = learned(model, params, plain, options, train_set, held_out, watch, log)
+        corrected = learned(model, params, options, train_set, judge, watch, log)
+        better = judge.worth(corrected)
         if better.holds or score is None:
             score = better
         kept = kept or better.holds
         params = corrected if better.holds else params
+    known = {HYBRID: params} | ({} if kept else {IDENTIFIED: plain}) | {GIVEN: as_given(dataset.scene)}
+    stands_on = judge.best(known) if judge.episode.size else HYBRID
+    params, kept = known[stands_on], kept and stands_on == HYBRID
     if options.events and broken(train_set):
         watch("events", None)
         params = learn_events(model, params, train_set, held_out, seed=options.seed, past=memory(train_set, options))
-    return Fitted(model, params, found, score, kept, {"breaks": broken(train_set)})
+    return Fitted(model, params, found, score, kept, {"breaks": broken(train_set), "stands_on": stands_on})
 
 
 def broken(dataset: Dataset) -> int:
@@ -219,22 +244,14 @@ def broken(dataset: Dataset) -> int:
 
 
 def learned(
-    model: WorldModel, params: WorldParams, plain: WorldParams, options: FitOptions,
-    train_set: Dataset, held_out: Dataset, watch: Any, log: Any,
-) -> tuple[WorldParams, Worth]:  # fmt: skip
-    """The residual with its trust, and what it is worth against the identified physics."""
+    model: WorldModel, params: WorldParams, options: FitOptions, train_set: Dataset, judge: Judge, watch: Any, log: Any
+) -> WorldParams:
+    """The residual with its trust."""
     past = memory(train_set, options)
     params = params._replace(residual=model.residual.fresh(jax.random.key(options.seed)))
     single = _rows(train_set, options)
     params = training.normalisation(model, params, single)
-    judged, episode = judged_windows(held_out, options)
-    errors = window_errors(model)
-    base = np.asarray(errors(plain, judged))
-
-    def score(weights: Any) -> float:
-        got = np.asarray(errors(with_weights(params, weights), judged))
-        return float(np.exp(np.mean(np.log(paired(got, base)))))
-
+    score = lambda weights: judge.score(with_weights(params, weights))  # noqa: E731
     now = begun = _resumed(log, training.begin(model, params, options.stages))
     for now, progress in training.train(
         model, params, options.stages, train_set, score, seed=options.seed, past=past, resume=begun
@@ -243,8 +260,7 @@ def learned(
         if log is not None:
             log.save(int(now.stage) * 1_000_000 + int(now.chunk), now)
     watch("trust", None)
-    params = trusted(model, with_weights(params, now.best), single, judged, episode)
-    return params, worth(np.asarray(errors(params, judged)), base, episode)
+    return trusted(model, with_weights(params, now.best), single, judge.windows, judge.episode)
 
 
 def _resumed(log: Any, begin: Training) -> Training:
