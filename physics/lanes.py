@@ -155,9 +155,9 @@ def norm(v: Sequence[Lane]) -> Lane:
 
 
 def unit(v: Sequence[Lane], fallback: Sequence[Lane]) -> tuple[Any, Lane]:
-    """v/|v| and |v|; the fallback where |v| is 0."""
+    """v/|v| and |v|; the fallback where |v| is 0, or so small (1e-13 in float32) that the slope, with |v|⁻³ in it, overflows."""
     squared = dot(v, v)
-    positive = squared > 0
+    positive = squared > jnp.finfo(squared.dtype).tiny ** (2 / 3)
     inverse = jax.lax.rsqrt(jnp.where(positive, squared, 1.0))
     return tuple(jnp.where(positive, x * inverse, f) for x, f in zip(v, fallback, strict=True)), safe_sqrt(squared)
 

@@ -10,6 +10,7 @@ And of predictions along the closed loop, what share of the squared error each p
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -21,8 +22,9 @@ from experiments.glass.comparing import Seen
 from experiments.glass.reality import EFFECTS, scene, truth
 from experiments.glass.realtime import PERIOD
 from hybridwm.judging import evaluation
+from hybridwm.world.ground import Ground
 from hybridwm.world.model import WorldParams
-from physics import LoadBreak, MotorLag, Params, Reality
+from physics import GroundPatch, LoadBreak, MotorLag, Params, Reality
 
 PARTS = {
     "hybrid": "full hybrid",
@@ -41,11 +43,26 @@ def knowing(params: WorldParams) -> WorldParams:
 
 
 def own_world(params: WorldParams) -> Callable[[], Reality]:
-    """Makes worlds of the model's own θ and lag, in steps of its own length; the neck still breaks by its hidden rule."""
+    """Makes worlds of the model's own θ, lag and table, in steps of its own length; the neck still breaks by its hidden rule."""
     rule = [effect for effect in EFFECTS if isinstance(effect, LoadBreak)]
     theta: Params = jax.tree.map(np.asarray, params.theta)
     lag = MotorLag(time_constant=float(np.mean(np.asarray(params.lag_s))), settled=True)
-    return lambda: Reality(scene(), (lag, *rule), params=theta, substeps=1)
+    patches = [] if params.ground is None else patched(params.ground)
+    return lambda: Reality(scene(), (lag, *patches, *rule), params=theta, substeps=1)
+
+
+def patched(ground: Ground) -> list[GroundPatch]:
+    """The chart as patches of the table, alike cells in a row as one."""
+    (x, y), side, level = np.asarray(ground.low, float), float(ground.side), np.asarray(ground.level, float)
+    found = []
+    for j, row in enumerate(np.round(level.T, 3)):
+        ends = [0, *(np.flatnonzero(np.diff(row)) + 1), len(row)]
+        found += [
+            GroundPatch(geom="table", low=(x + a * side, y + j * side), high=(x + b * side, y + (j + 1) * side),
+                        factor=float(np.exp(row[a])))
+            for a, b in pairwise(ends) if row[a]
+        ]  # fmt: skip
+    return found
 
 
 def parts(*, quick: bool) -> list[str]:
@@ -67,6 +84,6 @@ def varied(part: str, params: WorldParams) -> tuple[WorldParams, dict[str, Any]]
 
 def shares(seen: Seen) -> dict[str, float]:
     """Of the squared error of predictions on windows in which nothing breaks."""
-    words = {"given": "physics as given", "identified": "identification", "hybrid": "residual and hazard"}
+    words = {"given": "physics as given", "identified": "identification", "hybrid": "chart and hazard"}
     held = ~seen.breaking
     return evaluation.explained({text: seen.errors[name]["position (m)"][-1, held] for name, text in words.items()})

@@ -1,4 +1,5 @@
-"""What is fitted to the explored episodes, part by part: θ and the motors' lag, the residual with its trust, the neck's hazard.
+"""What is fitted to the explored episodes, part by part: θ and the motors' lag, a chart of the table's friction, a residual with
+its trust if one is asked for, the neck's hazard.
 
 θ comes from short windows in which a whole glass moves or is moved, upright: what has fallen tumbles, and tells little of masses.
 The logs are free of noise, so that first states are taken as they are; SPREAD is what a model in steps of 10 ms can be held to.
@@ -35,7 +36,7 @@ def options(seed: int, *, quick: bool, residual: bool = False) -> FitOptions:
     stages = () if not residual else (Stage(horizon=0, updates=6000, batch=256, look=1000),)
     return FitOptions(
         model=ModelOptions(hidden=(32, 32), members=4, place=True), stages=stages, lag=True, memory_s=MEMORY_S,
-        identify_s=0.2, identify_most=160 if quick else 320, validate_s=0.5, seed=seed,
+        ground=True, identify_s=0.2, identify_most=160 if quick else 320, validate_s=0.5, seed=seed,
     )  # fmt: skip
 
 
@@ -53,20 +54,16 @@ def unknowns() -> tuple[Unknown, ...]:
 
 
 def fit(dataset: Dataset, how: FitOptions, watch: Callable[..., None]) -> Fitted:
-    """θ and lag; then the residual, kept where it is better on held-out episodes; then the hazard."""
+    """θ and lag; the chart of the table and the residual, each kept where it is better on held-out episodes; the hazard."""
     training, validation = prepared(dataset, how)
     world = world_model(physics.brax_engine(dataset.scene), how.model)
     watch("identify", None)
     found = identified(world, training, how)
-    params, score = found.params, None
-    if how.stages:
-        judge = Judge(world, params, validation, how)
-        corrected = learned(world, params, how, training, judge, watch, None)
-        score = judge.worth(corrected)
-        params = corrected if score.holds else params
+    judge = Judge(world, found.params, validation, how)
+    params, score, kept = learned(world, found.params, how, unknowns(), training, judge, watch)
     watch("events", None)
     params = params._replace(events=hazard_of(world, params, dataset, how.seed))
-    return Fitted(world, params, found, score, score is not None and score.holds, {})
+    return Fitted(world, params, found, score, kept, {})
 
 
 def identified(world: WorldModel, training: Dataset, how: FitOptions) -> Identified:

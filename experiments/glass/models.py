@@ -1,10 +1,11 @@
 """The five models of the glass, all from the same episodes.
 
-    given        physics as the scene has it, strengths as its data sheet says          identified   θ from the logs
-    blind        the full hybrid, whose bonds never break                               hybrid       θ, lag, residual, trust, hazard
+    given        physics as the scene has it, strengths as its data sheet says      identified   θ and lag from the logs
+    blind        the full hybrid, whose bonds never break                           hybrid       θ, lag, chart of the table, hazard
     network      an ensemble that predicts the next state, without an engine
 
-Those with an engine are one compiled program: they differ in parameters alone.
+The hybrid's residual, if one was asked for, stands beside its chart. Those with an engine are one compiled program: they differ
+in parameters alone.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import numpy as np
 
 import physics
 from experiments.glass import fitting
-from hybridwm.learning.checkpoint import load_model, save_model
+from hybridwm.learning.checkpoint import load_saved, save_model
 from hybridwm.learning.rivals import RivalOptions, fit_rival
 from hybridwm.logs.recordings import Dataset
 from hybridwm.world import events
@@ -48,21 +49,27 @@ def fitted(
     how = fitting.options(seed, quick=quick, residual=residual)
     if not (folder / "hybrid").exists():
         save_model(folder / "hybrid", fitting.fit(dataset, how, watch), how)
-    world, params = load_model(folder / "hybrid", dataset.scene)
+    saved = load_saved(folder / "hybrid", dataset.scene)
+    assert saved.identified is not None
     rival = RivalOptions(strides=(EVERY * 0.01,), place=True, updates=1500 if quick else 6000, seed=seed)
 
     def network() -> Any:
         watch("network", None)
         return fit_rival(dataset, rival)
 
-    return Models(world, variants(world, params), network)
+    return Models(saved.model, variants(saved.model, saved.params, saved.identified), network)
 
 
-def variants(world: WorldModel, params: WorldParams) -> dict[str, WorldParams]:
-    """Parameters of one structure: without a residual its trust is nowhere, without motors' lag it is next to none."""
+def variants(world: WorldModel, params: WorldParams, known: WorldParams) -> dict[str, WorldParams]:
+    """Parameters of one structure: without a residual its trust is nowhere, without motors' lag it is next to none, without a
+    chart the ground is flat. `known`: θ and lag alone."""
     nominal = jax.tree.map(jnp.asarray, physics.nominal(world.engine.scene))
     sheet = jax.tree.map(jnp.asarray, sheet_events(world, params.events))
-    quiet = params._replace(trust=None if params.trust is None else _nowhere(params.trust), events=sheet)
+    quiet = params._replace(
+        theta=known.theta, lag_s=known.lag_s, trust=None if params.trust is None else _nowhere(params.trust),
+        ground=None if params.ground is None else params.ground._replace(level=jnp.zeros_like(params.ground.level)),
+        events=sheet,
+    )  # fmt: skip
     lag = jnp.full_like(params.lag_s, 1e-4) if params.lag_s is not None else None
     strong = params.theta._replace(bond_strength=jnp.full_like(params.theta.bond_strength, NEVER))
     return {

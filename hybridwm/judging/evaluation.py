@@ -49,9 +49,10 @@ class Breaks(NamedTuple):
     episode: np.ndarray
 
 
-def predict(subject: Subject, given: Windows, *, every: int = 1, project: bool = True) -> Prediction:
-    """Roll a model over windows, `every` engine steps to a row; `project`: start on the bonds that hold, as noisy logs need."""
-    return foreteller(subject.model, every=every, project=project)(subject.params, given)
+def predict(subject: Subject, given: Windows, *, every: int = 1, project: bool = True, lead: int = 0) -> Prediction:
+    """Roll a model over windows, `every` engine steps to a row; `project`: start on the bonds that hold, as noisy logs need;
+    `lead`: see `foreteller`."""
+    return foreteller(subject.model, every=every, project=project, lead=lead)(subject.params, given)
 
 
 def foreteller(

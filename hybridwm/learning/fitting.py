@@ -214,21 +214,9 @@ def fit(
     watch("identify", None)
     plain, found = identified(train_set, options, unknowns, lag=False, engine=engine)
     params = identified(train_set, options, unknowns, lag=True, engine=engine)[0] if options.lag else plain
-    model, score, kept = world_model(engine, options.model), None, False
+    model = world_model(engine, options.model)
     judge = Judge(model, plain, held_out, options)
-    if options.ground:
-        watch("chart", None)
-        found_ground = charted(model, params, unknowns, _rows(train_set, options))
-        score = judge.worth(found_ground)
-        kept = score.holds
-        params = found_ground if kept else params
-    if options.stages:
-        corrected = learned(model, params, options, train_set, judge, watch, log)
-        better = judge.worth(corrected)
-        if better.holds or score is None:
-            score = better
-        kept = kept or better.holds
-        params = corrected if better.holds else params
+    params, score, kept = learned(model, params, options, unknowns, train_set, judge, watch, log)
     known = {HYBRID: params} | ({} if kept else {IDENTIFIED: plain}) | {GIVEN: as_given(dataset.scene)}
     stands_on = judge.best(known) if judge.episode.size else HYBRID
     params, kept = known[stands_on], kept and stands_on == HYBRID
@@ -244,6 +232,28 @@ def broken(dataset: Dataset) -> int:
 
 
 def learned(
+    model: WorldModel, params: WorldParams, options: FitOptions, unknowns: Sequence[Unknown], train_set: Dataset,
+    judge: Judge, watch: Any, log: Any = None,
+) -> tuple[WorldParams, Worth | None, bool]:  # fmt: skip
+    """(parameters, worth, whether anything was kept): the chart, then the residual, each kept where it is worth having."""
+    score, kept = None, False
+    if options.ground:
+        watch("chart", None)
+        found = charted(model, params, unknowns, _rows(train_set, options))
+        score = judge.worth(found)
+        kept = score.holds
+        params = found if kept else params
+    if options.stages:
+        found = _residual(model, params, options, train_set, judge, watch, log)
+        better = judge.worth(found)
+        if better.holds or score is None:
+            score = better
+        kept = kept or better.holds
+        params = found if better.holds else params
+    return params, score, kept
+
+
+def _residual(
     model: WorldModel, params: WorldParams, options: FitOptions, train_set: Dataset, judge: Judge, watch: Any, log: Any
 ) -> WorldParams:
     """The residual with its trust."""
