@@ -1,6 +1,6 @@
 """θ and the chart of the ground (world/ground.py), found together from single rows of the logs.
 
-    v⁺(z + δ, φ + ψ) ≈ v⁺ + R_z δ + Σ_c R_c ψ(p_c)              R_z, R_c: forward derivatives through the engine, over one row
+    v⁺(z + δ, φ + ψ) ≈ v⁺ + R_z δ + Σ_c R_c ψ(p_c)              R_z, R_c: central differences of the engine over one row
     min Σ_row,dof |missed − R_z δ − Σ_c R_c ψ(p_c)| / σ  +  λ Σ_neighbours |φ_i − φ_j|  +  ρ Σ_cells |φ_i|  +  ½ |z / s|²
 
 λ, ρ: in units of what one contact of one row says, so that no stray row draws a cell of its own.
@@ -8,6 +8,7 @@ c: the contacts with what cannot move, p_c the cell where each is in mid-row. Co
 squares: a row in which a contact made or broke is no line, and may be missed; a ground of few patches has few edges; and what θ
 can say, one friction for most of the ground, is left to θ. Minimised by weighted least squares with weights 1 / |·|, then R is
 computed again where it led: a few rounds. Where rows are exact, so is the answer; σ is what rows typically miss now, per dof.
+Differences, since one program that steps is compiled in a quarter of the time of one that differentiates, and is run often.
 """
 
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ CELLS = 48  # along the longer side of the ground that was touched
 ROUNDS, INNER, CHUNK = 6, 15, 4096
 EDGE, LEVEL = 5.0, 1.0  # λ, ρ, in what one contact of one row typically says about φ: |R_c| / σ
 NEAR = 0.1, 0.005  # what counts as no error, in σ; and as no difference, in φ
+STEP = 0.02  # of a difference: in what is known of z beforehand, and of a contact's friction
 
 
 class Rows(NamedTuple):
@@ -47,14 +49,15 @@ def charted(model: WorldModel, params: WorldParams, unknowns: Sequence[Unknown],
     places = [locate(model.engine.scene, params, unknown) for unknown in unknowns if unknown.leaf != "lag_s"]
     if not slots.any():
         raise ValueError("nothing in the scene can touch what does not move: there is no ground to chart")
-    run = jax.jit(partial(_answer, model, places, slots))
+    run = jax.jit(partial(_reached, model, places, slots))
     z, bounds = np.zeros(len(places)), np.array([place.bounds for place in places]).reshape(-1, 2).T
     rows = jax.tree.map(jnp.asarray, rows)
-    found = _gathered(run, params, z, _flat(), rows)
+    steps = STEP * np.concatenate([_known(places), np.ones(slots.sum())])
+    found = _gathered(run, params, z, _flat(), rows, steps)
     ground = _grid(found)
     for number in range(ROUNDS):
         if number:
-            found = _gathered(run, params, z, ground, rows)
+            found = _gathered(run, params, z, ground, rows, steps)
         z, level = _solved(found, places, z, ground)
         z = np.clip(z, *bounds)
         ground = ground._replace(level=jnp.asarray(level, ground.level.dtype))
@@ -68,9 +71,14 @@ def _slots(model: WorldModel) -> np.ndarray:
 
 
 def _flat() -> Ground:
-    """One endless cell."""
+    """A ground that is the same everywhere."""
     dtype = jnp.result_type(float)
-    return Ground(jnp.full(2, -1e6, dtype), jnp.asarray(2e6, dtype), jnp.zeros((1, 1), dtype))
+    return Ground(jnp.zeros(2, dtype), jnp.ones((), dtype), jnp.zeros((1, 1), dtype))
+
+
+def _known(places: list[Place]) -> np.ndarray:
+    """Standard deviations of z before anything is seen."""
+    return np.array([place.unknown.prior_std for place in places])
 
 
 def _grid(found: Rows) -> Ground:
@@ -85,51 +93,50 @@ def _grid(found: Rows) -> Ground:
     return Ground(jnp.asarray(low, dtype), jnp.asarray(side, dtype), jnp.zeros(tuple(count.tolist()), dtype))
 
 
-def _gathered(run: Any, params: WorldParams, z: np.ndarray, ground: Ground, rows: Batch) -> Rows:
-    """All rows, so many at a time; the last chunk is filled up."""
-    count = rows.qpos.shape[-1]
+def _gathered(run: Any, params: WorldParams, z: np.ndarray, ground: Ground, rows: Batch, steps: np.ndarray) -> Rows:
+    """All rows, so many at a time; the last chunk is filled up. steps: of the differences in (z, every contact's friction)."""
+    count, p, wide = rows.qpos.shape[-1], len(z), _padded(ground)
     width, parts = min(CHUNK, count), []
     for first in range(0, count, width):
         index = np.arange(first, first + width) % count
-        part = run(params, jnp.asarray(z, rows.qpos.dtype), ground, jax.tree.map(lambda x: x[..., index], rows))  # noqa: B023
-        keep = min(width, count - first)
-        parts.append([np.asarray(x)[..., :keep] for x in part])
+        part, keep = jax.tree.map(lambda x: x[..., index], rows), min(width, count - first)  # noqa: B023
+
+        def reached(shift: np.ndarray) -> Any:
+            at = jnp.asarray(np.concatenate([z, np.zeros(len(shift) - p)]) + shift, rows.qpos.dtype)
+            return [np.asarray(x)[..., :keep] for x in run(params, at[:p], at[p:], wide, part)]  # noqa: B023
+
+        shifts = np.diag(steps)
+        change = [(reached(s)[0] - reached(-s)[0]) / (2 * s.max()) for s in shifts]
+        speed, where, touching = reached(0 * steps)
+        change = np.stack(change, 1).reshape(len(speed), len(steps), keep)
+        parts.append((np.asarray(part.qvel[1])[..., :keep] - speed, change[:, :p], change[:, p:], where, touching))
     return Rows(*(np.concatenate(x, -1) for x in zip(*parts, strict=True)))
 
 
-def _answer(
-    model: WorldModel,
-    places: list[Place],
-    slots: np.ndarray,
-    params: WorldParams,
-    z: Array,
-    ground: Ground,
+def _padded(ground: Ground) -> Ground:
+    """The same with as many cells as any grid may have, so that one program serves all."""
+    room = [(0, CELLS + 1 - n) for n in ground.level.shape]
+    return ground._replace(level=jnp.pad(ground.level, room))
+
+
+def _reached(
+    model: WorldModel, places: list[Place], slots: np.ndarray, params: WorldParams, z: Array, c: Array, ground: Ground,
     rows: Batch,
-) -> Rows:
-    width, p, k = rows.qpos.shape[-1], len(places), int(slots.sum())
-    held = jnp.zeros((len(model.spec.names), width), jnp.int8)
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """(v⁺ [nv, N], where contacts are in mid-row [k, 3, N], whether they touch [k, N]); contact i's friction times 1 + c_i."""
+    held = jnp.zeros((len(model.spec.names), rows.qpos.shape[-1]), jnp.int8)
+    here = replaced(params, places, z)
+    here = here._replace(theta=model.engine.prepare(here.theta))
+    grip = lambda at: factor(ground, at) * (1 + c)[:, None]  # noqa: E731
 
-    def after(z: Array, c: Array) -> tuple[Array, Any]:
-        """(v⁺, contacts along the row); every contact's friction times 1 + c."""
-        here = replaced(params, places, z)
-        here = here._replace(theta=model.engine.prepare(here.theta))
-        grip = lambda at: factor(ground, at) * (1 + c)  # noqa: E731
+    def one(state: Any, ctrl: Array) -> Any:
+        state, info = model.step(here, state, ctrl, forced=held, grip=grip)
+        return state, (info.engine.contact_position, info.engine.contact_distance)
 
-        def one(state: Any, ctrl: Array) -> Any:
-            state, info = model.step(here, state, ctrl, forced=held, grip=grip)
-            return state, (info.engine.contact_position, info.engine.contact_distance)
-
-        begin = model.init(here, rows.qpos[0], rows.qvel[0], intact=rows.intact, past=rows.past)
-        state, seen = lax.scan(one, begin, rows.ctrl)
-        return state.qvel, seen
-
-    at = jnp.broadcast_to(z[:, None], (p, width)), jnp.zeros((k, width), z.dtype)
-    every = jnp.broadcast_to(jnp.eye(p + k, dtype=z.dtype)[..., None], (p + k, p + k, width))
-    reached, seen = after(*at)
-    change = jax.vmap(lambda t: jax.jvp(lambda z, c: after(z, c)[0], at, (t[:p], t[p:]))[1], out_axes=1)(every)
+    begin = model.init(here, rows.qpos[0], rows.qvel[0], intact=rows.intact, past=rows.past)
+    state, (where, distance) = lax.scan(one, begin, rows.ctrl)
     middle = len(rows.ctrl) // 2
-    where, distance = seen[0][middle][slots], seen[1][middle][slots]
-    return Rows(rows.qvel[1] - reached, change[:, :p], change[:, p:], where, distance < 0)  # type: ignore[arg-type]
+    return state.qvel, where[middle][slots], distance[middle][slots] < 0
 
 
 def _solved(found: Rows, places: list[Place], z: np.ndarray, ground: Ground) -> tuple[np.ndarray, np.ndarray]:
@@ -139,7 +146,7 @@ def _solved(found: Rows, places: list[Place], z: np.ndarray, ground: Ground) -> 
     p, level = len(z), np.asarray(ground.level, float)
     a, missed = _equations(found, ground, p)
     told = _weight(a, p)
-    size = np.array([place.unknown.prior_std for place in places])
+    size = _known(places)
     rough = _edges(level.shape, p)
     x = start = np.concatenate([z, level.ravel()])
     for _ in range(INNER):
