@@ -11,7 +11,7 @@ import pytest
 
 import physics
 from hybridwm.tasks.setting import build_task
-from hybridwm.tasks.starting import start_of
+from hybridwm.tasks.starting import start_of, still
 from hybridwm.tasks.task import Quantity, Start, load_task, retargeted, shipped_tasks
 from hybridwm.tasks.terms import gauge, target_of
 
@@ -259,3 +259,27 @@ def test_events_become_rules(tmp_path):
     assert found == pytest.approx([-0.05, 0.95, -0.05, -0.05, 0.95, -0.05], abs=1e-6), (
         "too early, in time, too late; δ = 0.05"
     )
+
+
+def test_a_first_guess_holds_the_arm_still():
+    scene = physics.load_scene("arm")
+    qpos = scene.home()[0]
+    data = mujoco.MjData(scene.model)
+    data.qpos[:] = qpos
+    data.ctrl[:] = still(scene, qpos)
+    for _ in range(100):
+        mujoco.mj_step(scene.model, data)
+    assert np.abs(data.qpos - qpos).max() < 1e-6
+    data.ctrl[:] = 0
+    for _ in range(100):
+        mujoco.mj_step(scene.model, data)
+    assert np.abs(data.qpos - qpos).max() > 0.1, "without it the arm falls"
+
+
+def test_a_search_begins_where_the_task_says(tmp_path):
+    scene = physics.load_scene("cartpole")
+    task = load_task(written(tmp_path, SWING))
+    leaning = replace(task, start=Start(joints={"hinge": 0.3}), first_guess="still")
+    carry = build_task(leaning, scene).planner.init()
+    assert np.allclose(carry.knots, still(scene, np.array([0.0, 0.3])), atol=1e-6)
+    assert np.all(build_task(task, scene).planner.init().knots == 0)

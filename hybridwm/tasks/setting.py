@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import planners as pl
 from hybridwm.reading import nearest
-from hybridwm.tasks.starting import start_of
+from hybridwm.tasks.starting import start_of, still
 from hybridwm.tasks.task import Event, Limit, Task, load_task
 from hybridwm.tasks.terms import Gauge, gauge, target_of
 from hybridwm.world.physics_model import Make, PlanModel, nominal_model
@@ -103,14 +103,27 @@ def build_task(source: Any, scene: Scene | str | None = None, *, model: Make | N
     meter = gauge(scene, (*task.cost, *task.goal, *task.limits))
     checks = (*_goals(task, meter), *_limits(task, meter), *_timed(task, body))
     problem = _problem(task, body.model, meter, checks, scene.model.nv)
-    planner = _settled(_planner(task, problem), problem.devices)
     qpos, qvel, intact = start_of(scene, task.start)
+    planner = _planner(task, problem)
+    if task.first_guess == "still":
+        planner = _guessing(planner, still(scene, qpos))
+    planner = _settled(planner, problem.devices)
     state = pl.strong(body.init(body.params, qpos, qvel, intact=intact))
     params = pl.strong(pl.PlanParams(body.params, aim_of(task, meter)))
     _refuse_excluded(checks, params.goal, state)
     options = gradient_options() if task.planner in ("adam", "ilqr", "mixture") else {}
     return Setting(task=task, scene=scene, every=every, model=body, problem=problem, planner=planner, params=params,
                    state=state, checks=checks, plan=jax.jit(planner.plan, compiler_options=options), meter=meter)  # fmt: skip
+
+
+def _guessing(planner: pl.Planner, ctrl: np.ndarray) -> pl.Planner:
+    """The planner, its search begun at a control that is held."""
+
+    def init() -> Any:
+        carry = planner.init()
+        return carry._replace(knots=jnp.broadcast_to(jnp.asarray(ctrl, carry.knots.dtype), carry.knots.shape))
+
+    return planner._replace(init=init)
 
 
 def _settled(planner: pl.Planner, devices: Sequence[Any] | None) -> pl.Planner:

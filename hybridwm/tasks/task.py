@@ -111,6 +111,8 @@ class Task:
     ] = "cem"  # fmt: skip
     options: Mapping[str, float] = field(default_factory=dict)
     """Options of the planner, such as samples and iterations."""
+    first_guess: Literal["nothing", "still"] = "nothing"
+    """Where the search begins: no control, or what would hold the start still, as an arm's weight asks for."""
     start: Start = Start()
     goal: tuple[GoalTerm, ...] = ()
     limits: tuple[Limit, ...] = ()
