@@ -14,6 +14,7 @@ where it was, bit for bit.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -32,6 +33,7 @@ from hybridwm.learning.training import Batch, Progress, Stage, Training, batch_o
 from hybridwm.learning.unknowns import Unknown
 from hybridwm.logs.recordings import Dataset, Windows, split, windows
 from hybridwm.logs.stepping import ready
+from hybridwm.world.ground import Ground
 from hybridwm.world.model import ModelOptions, WorldModel, WorldParams, world_model
 
 Array = jax.Array
@@ -175,19 +177,29 @@ class Judge:
 
     def __init__(self, model: WorldModel, plain: WorldParams, held_out: Dataset, options: FitOptions) -> None:
         self.windows, self.episode = judged_windows(held_out, options)
-        self._errors = window_errors(model)
-        self.base = self._error(plain)
+        self._errors, self._plain = window_errors(model), plain
+        self._flat: Ground | None = None
+
+    @cached_property
+    def base(self) -> np.ndarray:
+        """Error of the identified physics in each window."""
+        return self._error(self._plain)
 
     def _error(self, params: WorldParams) -> np.ndarray:
-        return np.asarray(self._errors(params, self.windows))
+        """Where one has a chart, those without are given a flat one, so that one program serves all."""
+        if params.ground is not None:
+            self._flat = params.ground._replace(level=jnp.zeros_like(params.ground.level))
+        return np.asarray(self._errors(params._replace(ground=params.ground or self._flat), self.windows))
 
     def worth(self, params: WorldParams) -> Worth:
         """Mean of the paired ratios and its interval."""
-        return worth(self._error(params), self.base, self.episode)
+        error = self._error(params)
+        return worth(error, self.base, self.episode)
 
     def score(self, params: WorldParams) -> float:
         """Geometric mean of the paired ratios."""
-        return float(np.exp(np.mean(np.log(paired(self._error(params), self.base)))))
+        error = self._error(params)
+        return float(np.exp(np.mean(np.log(paired(error, self.base)))))
 
     def best(self, candidates: dict[str, WorldParams]) -> str:
         """The name of the one that is worth most; of equals the first."""
