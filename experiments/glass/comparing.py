@@ -97,9 +97,9 @@ def predictions(models: Models, network: Any, driven: Mapping[str, Found]) -> Se
     given = along(driven)
     held = given.intact[LEAD, 0] > 0.5
     given = Windows(*(x[..., held] for x in given))
-    subjects = {name: Subject(models.world, ready(models.world, models.params[name])) for name in ENGINE}
-    subjects["network"] = Subject(network.model, network.params)
-    told = {name: evaluation.predict(subject, given, project=False, lead=LEAD) for name, subject in subjects.items()}
+    ask = evaluation.foreteller(models.world, project=False, lead=LEAD)  # one program for all with an engine
+    told = {name: ask(ready(models.world, models.params[name]), given) for name in ENGINE}
+    told["network"] = evaluation.predict(Subject(network.model, network.params), given, project=False, lead=LEAD)
     given = evaluation.after(given, LEAD)
     breaking = (given.intact[-1] < 0.5)[0]
     errors = {name: evaluation.errors(models.world.engine.scene, given, one) for name, one in told.items()}
