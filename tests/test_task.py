@@ -11,9 +11,10 @@ import pytest
 
 import physics
 from hybridwm.tasks.setting import build_task
-from hybridwm.tasks.starting import start_of, still
+from hybridwm.tasks.starting import start_of
 from hybridwm.tasks.task import Quantity, Start, load_task, retargeted, shipped_tasks
 from hybridwm.tasks.terms import gauge, target_of
+from physics.stillness import still
 
 SWING = """
 scene: cartpole

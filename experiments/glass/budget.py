@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import mujoco
 import numpy as np
 
 import physics
@@ -58,7 +57,7 @@ class Charted(Effect):
 
     ground: Ground
 
-    def grip(self, model: mujoco.MjModel, data: mujoco.MjData) -> np.ndarray:
+    def grip(self, model: Any, data: Any) -> np.ndarray:
         """See `Effect.grip`."""
         low, side, level = self.ground
         mine = (data.contact.geom.reshape(-1, 2) == model.geom("table").id).any(1)

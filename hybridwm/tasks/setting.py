@@ -21,11 +21,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import planners as pl
 from hybridwm.reading import nearest
-from hybridwm.tasks.starting import start_of, still
+from hybridwm.tasks.starting import start_of
 from hybridwm.tasks.task import Event, Limit, Task, load_task
 from hybridwm.tasks.terms import Gauge, gauge, target_of
 from hybridwm.world.physics_model import Make, PlanModel, nominal_model
 from physics import Scene, brax_engine, gradient_options, load_scene
+from physics.stillness import still
 
 Array = jax.Array
 PLANNERS = ("predictive_sampling", "cem", "mppi", "annealed_mppi", "adam", "ilqr", "mixture", "joint")
