@@ -22,7 +22,7 @@ from experiments.glass.comparing import Seen
 from experiments.glass.reality import EFFECTS, scene, truth
 from experiments.glass.realtime import PERIOD
 from hybridwm.judging import evaluation
-from hybridwm.world.ground import Ground
+from hybridwm.world.ground import Ground, factor
 from hybridwm.world.model import WorldParams
 from physics import Effect, LoadBreak, MotorLag, Params, Reality
 
@@ -59,11 +59,8 @@ class Charted(Effect):
 
     def grip(self, model: Any, data: Any) -> np.ndarray:
         """See `Effect.grip`."""
-        low, side, level = self.ground
         mine = (data.contact.geom.reshape(-1, 2) == model.geom("table").id).any(1)
-        i, j = np.floor((data.contact.pos.reshape(-1, 3)[:, :2] - low) / side).astype(int).T
-        inside = mine & (i >= 0) & (i < level.shape[0]) & (j >= 0) & (j < level.shape[1])
-        return np.where(inside, np.exp(level[np.where(inside, i, 0), np.where(inside, j, 0)]), 1.0)
+        return np.where(mine, factor(self.ground, data.contact.pos.reshape(-1, 3, 1), xp=np)[:, 0], 1.0)
 
 
 def parts(*, quick: bool) -> list[str]:

@@ -203,7 +203,8 @@ class Judge:
 
     def best(self, candidates: dict[str, WorldParams]) -> str:
         """The name of the one that is worth most; of equals the first."""
-        return min(candidates, key=lambda name: self.worth(candidates[name]).ratio)
+        errors = {name: self._error(params) for name, params in candidates.items()}
+        return min(errors, key=lambda name: paired(errors[name], self.base).mean())
 
 
 def memory(dataset: Dataset, options: FitOptions) -> int:
