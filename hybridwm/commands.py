@@ -96,7 +96,7 @@ class Fit:
     """Networks in the ensemble."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of their hidden layers."""
-    corrections: tuple[Literal["gain", "damping"], ...] = ()
+    corrections: tuple[Literal["gain", "damping", "friction"], ...] = ()
     """Parts of θ that may vary with the state."""
     place: bool = False
     """Absolute position and heading matter to the networks."""

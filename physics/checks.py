@@ -11,7 +11,7 @@ from jax.core import Tracer
 from physics.types import PARAMS_NDIM, Params
 
 _POSITIVE = ("body_mass", "body_inertia", "geom_size")  # where the scene's own are
-_NOT_NEGATIVE = ("dof_damping", "dof_armature", "geom_friction", "bond_strength")
+_NOT_NEGATIVE = ("dof_damping", "dof_armature", "dof_frictionloss", "geom_friction", "bond_strength")
 
 
 def array(name: str, x: Any, wanted: tuple[int, ...], worlds: tuple[int, ...] | None = None) -> None:
@@ -59,12 +59,17 @@ def theta(scene: Any, params: Params) -> None:
         x = np.asarray(x)
         if name in _POSITIVE:
             there = np.asarray(own).reshape(wanted + (1,) * (x.ndim - ndim)) > 0
-            _refuse(name, x, (there & ~(x > 0)) | (x < 0), "above 0")
+            _refuse(name, x, (there & ~(x > 0)) | (x < 0), "a number above 0")
         if name in _NOT_NEGATIVE:
-            _refuse(name, x, ~(x >= 0), "of 0 or more")
+            _refuse(name, x, ~(x >= 0), "a number of 0 or more")
+        if name == "dof_frictionloss":
+            rubs = np.isin(np.arange(model.nv), scene.rubbing).reshape(-1, *[1] * (x.ndim - 1))
+            _refuse(
+                name, x, (x > 0) & ~rubs, "0, or give the joint frictionloss or the scene the numeric joint_friction=1"
+            )
 
 
 def _refuse(name: str, x: np.ndarray, bad: np.ndarray, allowed: str) -> None:
     if bad.any():
         where = np.argwhere(bad)[0].tolist()
-        raise ValueError(f"params.{name}{where} is {x[tuple(where)]:g}: give a number {allowed}")
+        raise ValueError(f"params.{name}{where} is {x[tuple(where)]:g}: give {allowed}")

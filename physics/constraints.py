@@ -7,6 +7,7 @@ A row with Jacobian J, violation r and weight w (its inverse inertia at the refe
 
     contact    J = frame · (velocity of body 2 − velocity of body 1 at the point)
     limit      J = ±1 on one dof
+    friction   J = 1 on one dof, r = 0, and |f| ≤ what θ says
     bond       J = velocity of anchor 1 − velocity of anchor 2, and the rate of the orientation error; always two-sided,
                so its rows join A and b of the problem; D = 0 once it is broken
 """
@@ -22,7 +23,7 @@ from physics import collision
 from physics import lanes as ln
 from physics.cones import Grip
 from physics.pairs import GeomPair
-from physics.solver import Contacts, Limits
+from physics.solver import Contacts, Singles
 from physics.structure import Group, Structure
 from physics.tree import Pose
 from physics.types import PARAMS_NDIM
@@ -253,13 +254,13 @@ def grip_of(structure: Structure, condim: int, weight: Any, mu: tuple[Any, Any],
     return Grip(d, d1, d1 * (mu2 * mu2) / (mu1 * mu1), mu1, mu2, cone)
 
 
-def limit_rows(structure: Structure, constants: Constants, qpos: Any, qvel: Any, like: Array) -> Limits:
-    """Rows for the joint limits, lower then upper."""
-    terms = limit_terms(structure, constants.dof_invweight, qpos, qvel)
-    if not terms:
-        empty = jnp.zeros((0, *like.shape), like.dtype)
-        return Limits(empty, empty)
-    return Limits(*(ln.stack(x, like) for x in zip(*terms, strict=True)))
+def single_rows(structure: Structure, constants: Constants, qpos: Any, qvel: Any, like: Array) -> Singles:
+    """Rows for the joints' limits, lower then upper, and for their dry friction."""
+    limits = limit_terms(structure, constants.dof_invweight, qpos, qvel)
+    friction = friction_terms(structure, constants.dof_invweight, ln.lanes(constants.params.dof_frictionloss), qvel)
+    stacked = lambda xs: ln.stack(xs, like) if xs else jnp.zeros((0, *like.shape), like.dtype)  # noqa: E731
+    offset, d = ([term[i] for term in (*limits, *friction)] for i in range(2))
+    return Singles(stacked(offset), stacked(d), stacked([bound for _, _, bound in friction]))
 
 
 def limit_terms(structure: Structure, weight: Any, qpos: Any, qvel: Any) -> list[tuple[Any, Any]]:
@@ -275,4 +276,17 @@ def limit_terms(structure: Structure, weight: Any, qpos: Any, qvel: Any) -> list
             imp = impedance(ln.static(m.jnt_solimp[j]), r)
             d = jnp.where(r < 0, 1 / jnp.maximum((1 - imp) / imp * weight[dof], _MIN), 0)
             out.append((beta * sign * qvel[dof] + kappa * imp * r, d))
+    return out
+
+
+def friction_terms(structure: Structure, weight: Any, bound: Any, qvel: Any) -> list[tuple[Any, Any, Any]]:
+    """u₀, D and the bound of each row of dry friction."""
+    m, dt = structure.model, float(structure.model.opt.timestep)
+    out = []
+    for dof in structure.rubbing:
+        solimp = ln.static(m.dof_solimp[dof])
+        low, high = (float(np.clip(x, 1e-4, 0.9999)) for x in solimp[:2])
+        imp = low if solimp[2] > _MIN else 0.5 * (low + high)
+        _, beta = stiffness(ln.static(m.dof_solref[dof]), solimp, dt)
+        out.append((beta * qvel[dof], 1 / jnp.maximum((1 - imp) / imp * weight[dof], _MIN), bound[dof]))
     return out

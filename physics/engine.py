@@ -1,4 +1,4 @@
-"""The engine: one step of rigid bodies with contacts, limits and bonds that can break.
+"""The engine: one step of rigid bodies with contacts, limits, dry friction and bonds that can break.
 
     M(q) q̈ + c(q, q̇) = τ + Σ Jᵀ f            f from the convex problem of solver.py
     q̇⁺ = q̇ + h (M + h D)⁻¹ M q̈               Euler, implicit in the joints' damping D
@@ -157,8 +157,8 @@ def _problem(
         constraints.contact_rows(structure, constants, g, t, axes, state.qvel, s)
         for g, t, s in zip(structure.groups, touches, shifts, strict=True)
     )
-    limits = constraints.limit_rows(structure, constants, ln.lanes(state.qpos), ln.lanes(state.qvel), like)
-    return solver.Problem(a, b, groups, limits), touches, bonded, apart
+    singles = constraints.single_rows(structure, constants, ln.lanes(state.qpos), ln.lanes(state.qvel), like)
+    return solver.Problem(a, b, groups, singles), touches, bonded, apart
 
 
 def _apart(structure: Structure, state: State, touches: Any) -> tuple[Array, list[Any]]:

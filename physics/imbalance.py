@@ -1,6 +1,6 @@
 """F(x) as a function of what the problem was made from: the forces that q̈ = x leaves unbalanced.
 
-    F_d = S_d · Σ (I a(x) + v ×* I v − contact and bond forces)  + armature_d x_d − τ_d − limits_d
+    F_d = S_d · Σ (I a(x) + v ×* I v − contact and bond forces)  + armature_d x_d − τ_d − limits_d − friction_d
 
 At the solution F = 0, so F is never computed to step; its derivatives with respect to state, control and θ are those of the
 step (implicit.py), together with those of the damping's G. One pass up and down the tree with the contact forces as forces on
@@ -173,7 +173,7 @@ def _unbalanced(structure: Structure, x: Any, drop: Any, given: Inputs, pushes: 
             _hold(structure, given, e, bond, pose, moving, push)
     out = dynamics.bias(tree, pose, bodies, given.qvel, params.gravity, qacc=x, push=push)
     tau, _ = dynamics.applied(tree, pose, given)
-    tau = ln.vadd(tau, _limits(structure, given, x))
+    tau = ln.vadd(tau, _singles(structure, given, x))
     force = ln.vsub(ln.vadd(out, _times(params.dof_armature, x)), tau)
     if drop is None:
         return force, ()
@@ -222,11 +222,14 @@ def _hold(
     _push(tree, push, pose, b2, bond.points[1], ln.scale(-1.0, f[:3]), ln.scale(-1.0, torque))
 
 
-def _limits(structure: Structure, given: Inputs, x: Any) -> list[Lane]:
-    """Joint force of the limits [nv]."""
+def _singles(structure: Structure, given: Inputs, x: Any) -> list[Lane]:
+    """Joint force of the limits and of dry friction [nv]."""
     out: list[Lane] = [0.0] * structure.model.nv
-    rows = constraints.limit_terms(structure, given.dof_invweight, given.qpos, given.qvel)
-    for (dof, sign), (offset, d) in zip(structure.layout.limits, rows, strict=True):
+    limits = constraints.limit_terms(structure, given.dof_invweight, given.qpos, given.qvel)
+    for (dof, sign), (offset, d) in zip(structure.layout.singles, limits, strict=False):
         u = sign * x[dof] + offset
         out[dof] = out[dof] - sign * jnp.where(u < 0, d, 0) * u
+    friction = constraints.friction_terms(structure, given.dof_invweight, given.params.dof_frictionloss, given.qvel)
+    for dof, (offset, d, bound) in zip(structure.rubbing, friction, strict=True):
+        out[dof] = out[dof] + jnp.clip(-d * (x[dof] + offset), -bound, bound)
     return out

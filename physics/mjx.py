@@ -85,6 +85,10 @@ def mjx_engine(scene: Scene) -> Engine:
 
 def _world(scene: Scene) -> World:
     source = recompile(scene, edits=(_off_centre,))
+    rubbing = list(scene.rubbing)
+    source.dof_frictionloss[rubbing] = np.maximum(
+        source.dof_frictionloss[rubbing], 1.0
+    )  # MJX makes rows for these; θ follows
     for limit in ("max_contact_points", "max_geom_pairs"):
         if mujoco.mj_name2id(source, mujoco.mjtObj.mjOBJ_NUMERIC, limit) >= 0:
             raise ValueError(

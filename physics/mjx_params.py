@@ -23,7 +23,7 @@ with quietly():
 
 Array = Any  # one world's values, traced or not
 
-PARAM_RANKS = Params(1, 2, 2, 1, 1, 2, 2, 2, 1, 1, 2)  # axes of each leaf in one world
+PARAM_RANKS = Params(1, 2, 2, 1, 1, 1, 2, 2, 2, 1, 1, 2)  # axes of each leaf in one world
 
 
 class Constants(NamedTuple):
@@ -36,6 +36,7 @@ class Constants(NamedTuple):
     body_invweight0: Array  # [B 2]
     dof_damping: Array  # [nv]
     dof_armature: Array  # [nv]
+    dof_frictionloss: Array  # [nv]
     dof_invweight0: Array  # [nv]
     geom_friction: Array  # [G 3]
     geom_solref: Array  # [G 2]
@@ -45,7 +46,7 @@ class Constants(NamedTuple):
     gravity: Array  # [3] m/s²
 
 
-CONSTANT_RANKS = Constants(1, 2, 2, 1, 2, 1, 1, 1, 2, 2, 2, 2, 2, 1)
+CONSTANT_RANKS = Constants(1, 2, 2, 1, 2, 1, 1, 1, 1, 2, 2, 2, 2, 2, 1)
 
 
 def derive(model: Any, blank: Any, params: Params) -> Constants:
@@ -59,6 +60,7 @@ def derive(model: Any, blank: Any, params: Params) -> Constants:
         body_invweight0=model.body_invweight0,
         dof_damping=params.dof_damping,
         dof_armature=params.dof_armature,
+        dof_frictionloss=params.dof_frictionloss,
         dof_invweight0=model.dof_invweight0,
         geom_friction=params.geom_friction,
         geom_solref=params.geom_solref,

@@ -32,6 +32,7 @@ def nominal(scene: Any) -> Params:
         body_ipos=m.body_ipos.copy(),
         dof_damping=m.dof_damping.copy(),
         dof_armature=m.dof_armature.copy(),
+        dof_frictionloss=m.dof_frictionloss.copy(),
         geom_friction=m.geom_friction.copy(),
         geom_solref=m.geom_solref.copy(),
         geom_size=m.geom_size.copy(),

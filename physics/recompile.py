@@ -19,7 +19,7 @@ Edit = Callable[[mujoco.MjSpec], None]
 def recompile(scene: Scene, params: Params | None = None, *, edits: Sequence[Edit] = ()) -> mujoco.MjModel:
     """A new model of the scene, with θ = params (one world) and after `edits` of its MJCF; the scene is left alone.
 
-    Damping and armature are per dof, more than MJCF can say: they are written on the compiled model, and MuJoCo's own
+    Damping, armature and dry friction are per dof, more than MJCF can say: they are written on the compiled model, and MuJoCo's own
     `mj_setConst` derives the rest anew. Bond strengths are no physics of the model.
     """
     spec = scene.spec.copy()
@@ -34,6 +34,7 @@ def recompile(scene: Scene, params: Params | None = None, *, edits: Sequence[Edi
     if params is not None:
         model.dof_damping[:] = params.dof_damping
         model.dof_armature[:] = params.dof_armature
+        model.dof_frictionloss[:] = params.dof_frictionloss
         mujoco.mj_setConst(model, mujoco.MjData(model))
     return model
 

@@ -175,15 +175,17 @@ def _joint(model: mujoco.MjModel, j: int) -> Iterator[str]:
     scalar = kind in _SCALAR
     start = model.jnt_dofadr[j]
     dofs = slice(start, start + (1 if scalar else 6 if kind == mujoco.mjtJoint.mjJNT_FREE else 3))
-    if model.dof_frictionloss[dofs].any():
-        yield "frictionloss is not simulated; use damping"
     if np.any(model.jnt_stiffnesspoly[j]) or np.any(model.dof_dampingpoly[dofs]):
         yield "stiffness and damping are linear here; give one coefficient each"
     if not scalar and model.jnt_stiffness[j]:
         yield "springs on free and ball joints are not simulated; use hinge or slide joints"
     if not scalar and model.jnt_limited[j]:
         yield "limits on ball joints are not simulated; use hinge joints"
-    for name, values in (("damping", model.dof_damping), ("armature", model.dof_armature)):
+    for name, values in (
+        ("damping", model.dof_damping),
+        ("armature", model.dof_armature),
+        ("frictionloss", model.dof_frictionloss),
+    ):
         if (values[dofs] < 0).any():
             yield f"{name} below 0 adds energy; give 0 or more"
     if model.jnt_stiffness[j] < 0:

@@ -3,6 +3,7 @@
     <equality><weld name="stem" body1="a" body2="b"/></equality>   a named weld or connect is a bond that may break
     <custom><numeric name="bond:stem" data="40 0.6"/></custom>     its nominal strength: force in N, torque in N m
     <custom><numeric name="contact_budget" data="12"/></custom>    keep the 12 deepest contacts of each pair list
+    <custom><numeric name="joint_friction" data="1"/></custom>     hinges and slides may rub, though their frictionloss is 0
 
 What the engine cannot honour is refused by name, with the reason; nothing is dropped silently.
 """
@@ -65,6 +66,7 @@ class Scene:
     bonds: tuple[Bond, ...] = field(compare=False)
     sensors: tuple[str, ...] = field(compare=False)
     contact_budget: int | None = field(compare=False)
+    rubbing: tuple[int, ...] = field(compare=False)  # dofs that may have dry friction
     pairs: tuple[GeomPair, ...] = field(compare=False, repr=False)
     places: dict[str, Place] = field(compare=False, repr=False)
 
@@ -118,8 +120,9 @@ def _build(admitted: gate.Admitted, contact_budget: int | None) -> Scene:
     numerics = {model.numeric(i).name: model.numeric(i).data.copy() for i in range(model.nnumeric)}
     bonds = _bonds(model, numerics)
     budget = contact_budget if contact_budget is not None else _declared_budget(numerics)
+    rubbing = _rubbing(model, numerics)
     return Scene(
-        digest=_digest(model, bonds, budget),
+        digest=_digest(model, bonds, budget, rubbing),
         name=admitted.name,
         xml=spec.to_xml(),
         spec=spec,
@@ -127,6 +130,7 @@ def _build(admitted: gate.Admitted, contact_budget: int | None) -> Scene:
         bonds=bonds,
         sensors=tuple(model.sensor(i).name or f"sensor{i}" for i in range(model.nsensor)),
         contact_budget=budget,
+        rubbing=rubbing,
         pairs=geom_pairs(model),
         places=places,
     )
@@ -205,9 +209,18 @@ def _declared_budget(numerics: dict[str, np.ndarray]) -> int | None:
     return int(data[0])
 
 
-def _digest(model: mujoco.MjModel, bonds: tuple[Bond, ...], budget: int | None) -> str:
+def _rubbing(model: mujoco.MjModel, numerics: dict[str, np.ndarray]) -> tuple[int, ...]:
+    """Dofs with a frictionloss, and those of all hinges and slides where the MJCF says so."""
+    data = numerics.get("joint_friction", np.zeros(1))
+    if len(data) != 1 or data[0] not in (0, 1):
+        raise ValueError("numeric 'joint_friction': give 1 where hinges and slides may have dry friction, or 0")
+    scalar = np.isin(model.jnt_type[model.dof_jntid], (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE))
+    return tuple(np.flatnonzero((model.dof_frictionloss > 0) | (scalar & bool(data[0]))).tolist())
+
+
+def _digest(model: mujoco.MjModel, bonds: tuple[Bond, ...], budget: int | None, rubbing: tuple[int, ...]) -> str:
     """SHA-256 of everything that the motion depends on, and of the names by which it is addressed."""
-    digest = hashlib.sha256(repr((bonds, budget)).encode())
+    digest = hashlib.sha256(repr((bonds, budget, rubbing)).encode())
     for kind in _NAMED:
         count = getattr(model, {"joint": "njnt", "equality": "neq", "actuator": "nu"}.get(kind, f"n{kind}"))
         digest.update(repr([getattr(model, kind)(i).name for i in range(count)]).encode())

@@ -30,11 +30,12 @@ class Contacts(NamedTuple):
     grip: Grip
 
 
-class Limits(NamedTuple):
-    """One-sided rows on single dofs: u = sign·x[dof] + u₀ ≥ 0."""
+class Singles(NamedTuple):
+    """Rows on single dofs, u = sign·x[dof] + u₀: first limits, f = −D u where u < 0, then dry friction, |f| ≤ bound."""
 
     offset: Array  # [l, W]
     d: Array  # [l, W] inverse regularisation, 0 when far from the limit
+    bound: Array  # [f, W] of the last f rows
 
 
 class Problem(NamedTuple):
@@ -43,7 +44,7 @@ class Problem(NamedTuple):
     a: Array  # [nv, nv, W]
     b: Array  # [nv, W]
     contacts: tuple[Contacts, ...]
-    limits: Limits
+    singles: Singles
 
 
 class Layout(NamedTuple):
@@ -52,7 +53,7 @@ class Layout(NamedTuple):
     trees: tuple[tuple[int, int], ...]  # dofs [start, stop) of each kinematic tree
     sides: tuple[tuple[int, ...], ...]  # per contact group: the tree of each side
     cones: tuple[Cone, ...]  # per contact group
-    limits: tuple[tuple[int, float], ...]  # (dof, sign)
+    singles: tuple[tuple[int, float], ...]  # (dof, sign)
     iterations: int
     tolerance: float
 
@@ -63,7 +64,7 @@ class Point(NamedTuple):
     x: Array  # [nv, W]
     ax: Array  # [nv, W] A x
     u: tuple[Array, ...]  # per group [k, 3, W]
-    ul: Array  # [l, W]
+    us: Array  # [l, W]
     cb: tuple[Any, ...]  # per group and side C B as three arrays [k, n, W]: kept here so that each is computed once
     gradient: Array  # [nv, W] F
     error: Array  # [W] |F| over the size of its terms
@@ -78,12 +79,12 @@ def newton(layout: Layout, problem: Problem, start: Array) -> tuple[Array, Array
 
 def curvature(layout: Layout, problem: Problem, x: Array) -> Array:
     """H [nv, nv, W] at x; its lower triangle."""
-    u, ul = _stretch(layout, problem, x)
+    u, us = _stretch(layout, problem, x)
     curved = [
         tuple(fused(partial(_bent, cone), _split(ui[:, :, None]), _wide(c.grip), _split(side)) for side in c.sides)
         for ui, c, cone in zip(u, problem.contacts, layout.cones, strict=True)
     ]
-    return _hessian(layout, problem, tuple(curved), ul)
+    return _hessian(layout, problem, tuple(curved), us)
 
 
 def _wide(grip: Grip) -> Grip:
@@ -125,26 +126,26 @@ def _newton(layout: Layout, problem: Problem, start: Array) -> Point:
         return (point.rounds < layout.iterations) & jnp.any(point.error > layout.tolerance)
 
     def step(point: Point) -> Point:
-        factor = smallmat.cholesky(_hessian(layout, problem, point.cb, point.ul))
+        factor = smallmat.cholesky(_hessian(layout, problem, point.cb, point.us))
         p = -smallmat.solve(factor, point.gradient)
         p = jnp.where(point.error > layout.tolerance, p, 0)
         ap = smallmat.matvec(problem.a, p)
-        v, vl = _along(layout, problem, p)
-        alpha = _line_search(layout, problem, point, p, ap, v, vl)
+        v, vs = _along(layout, problem, p)
+        alpha = _line_search(layout, problem, point, p, ap, v, vs)
         x, ax = point.x + alpha * p, point.ax + alpha * ap
         u = tuple(ui + alpha * vi for ui, vi in zip(point.u, v, strict=True))
-        return _evaluate(layout, problem, x, ax, u, point.ul + alpha * vl, point.rounds + 1)
+        return _evaluate(layout, problem, x, ax, u, point.us + alpha * vs, point.rounds + 1)
 
-    u, ul = _stretch(layout, problem, start)
+    u, us = _stretch(layout, problem, start)
     ax = smallmat.matvec(problem.a, start)
-    return lax.while_loop(unfinished, step, _evaluate(layout, problem, start, ax, u, ul, jnp.zeros((), jnp.int32)))
+    return lax.while_loop(unfinished, step, _evaluate(layout, problem, start, ax, u, us, jnp.zeros((), jnp.int32)))
 
 
-def _evaluate(layout: Layout, problem: Problem, x: Array, ax: Array, u: Any, ul: Array, count: Array) -> Point:
-    gradient = _unpulled(layout, problem, u, ul, ax - problem.b)
+def _evaluate(layout: Layout, problem: Problem, x: Array, ax: Array, u: Any, us: Array, count: Array) -> Point:
+    gradient = _unpulled(layout, problem, u, us, ax - problem.b)
     size = jnp.sum(2 * jnp.abs(ax) + 2 * jnp.abs(problem.b) + jnp.abs(gradient), 0)
     error = 2 * jnp.sum(jnp.abs(gradient), 0) / jnp.maximum(size, jnp.finfo(x.dtype).tiny * 1e6)
-    return Point(x, ax, u, ul, _curved(layout, problem, u), gradient, error, count)
+    return Point(x, ax, u, us, _curved(layout, problem, u), gradient, error, count)
 
 
 def _split(u: Array) -> Triple:
@@ -152,7 +153,7 @@ def _split(u: Array) -> Triple:
 
 
 def _along(layout: Layout, problem: Problem, p: Array) -> tuple[tuple[Array, ...], Array]:
-    """B p and the limits' share of p."""
+    """B p and the single dofs' share of p."""
     parts = [p[i:j] for i, j in layout.trees]
     v = []
     for contacts, trees in zip(problem.contacts, layout.sides, strict=True):
@@ -162,21 +163,27 @@ def _along(layout: Layout, problem: Problem, p: Array) -> tuple[tuple[Array, ...
             for s in range(side.shape[2])
         ]
         v.append(sum(terms[1:], terms[0]))
-    rows = [sign * p[dof] for dof, sign in layout.limits]
-    return tuple(v), jnp.stack(rows) if rows else jnp.zeros_like(problem.limits.offset)
+    rows = [sign * p[dof] for dof, sign in layout.singles]
+    return tuple(v), jnp.stack(rows) if rows else jnp.zeros_like(problem.singles.offset)
 
 
 def _stretch(layout: Layout, problem: Problem, x: Array) -> tuple[tuple[Array, ...], Array]:
-    v, vl = _along(layout, problem, x)
-    return tuple(vi + c.offset for vi, c in zip(v, problem.contacts, strict=True)), vl + problem.limits.offset
+    v, vs = _along(layout, problem, x)
+    return tuple(vi + c.offset for vi, c in zip(v, problem.contacts, strict=True)), vs + problem.singles.offset
 
 
-def _limit_force(problem: Problem, ul: Array) -> tuple[Array, Array]:
-    stiff = jnp.where(ul < 0, problem.limits.d, 0)
-    return -stiff * ul, stiff
+def _single_force(problem: Problem, us: Array) -> tuple[Array, Array]:
+    d, bound = problem.singles.d, problem.singles.bound
+    first = len(d) - len(bound)
+    stiff = jnp.where(us < 0, d, 0)
+    if not len(bound):
+        return -stiff * us, stiff
+    sticking = jnp.where(jnp.abs(d * us)[first:] < bound, d[first:], 0)
+    force = jnp.concatenate([-(stiff * us)[:first], jnp.clip(-(d * us)[first:], -bound, bound)])
+    return force, jnp.concatenate([stiff[:first], sticking])
 
 
-def _unpulled(layout: Layout, problem: Problem, u: Any, ul: Array, rest: Array) -> Array:
+def _unpulled(layout: Layout, problem: Problem, u: Any, us: Array, rest: Array) -> Array:
     """rest − Bᵀ f [nv, W], written tree by tree into one array: a concatenation of sums would not vectorise."""
     parts: list[Any] = [None for _ in layout.trees]
     for ui, c, cone, trees in zip(u, problem.contacts, layout.cones, layout.sides, strict=True):
@@ -188,10 +195,10 @@ def _unpulled(layout: Layout, problem: Problem, u: Any, ul: Array, rest: Array) 
     for (i, j), part in zip(layout.trees, parts, strict=True):
         if part is not None:
             rest = lax.dynamic_update_slice_in_dim(rest, rest[i:j] - part, i, 0)
-    if layout.limits:
-        fl, _ = _limit_force(problem, ul)
-        for i, (dof, sign) in enumerate(layout.limits):
-            rest = lax.dynamic_update_slice_in_dim(rest, (rest[dof] - sign * fl[i])[None], dof, 0)
+    if layout.singles:
+        fs, _ = _single_force(problem, us)
+        for i, (dof, sign) in enumerate(layout.singles):
+            rest = lax.dynamic_update_slice_in_dim(rest, (rest[dof] - sign * fs[i])[None], dof, 0)
     return rest
 
 
@@ -207,7 +214,7 @@ def _curved(layout: Layout, problem: Problem, u: Any) -> tuple[Any, ...]:
     return tuple(out)
 
 
-def _hessian(layout: Layout, problem: Problem, curved: tuple[Any, ...], ul: Array) -> Array:
+def _hessian(layout: Layout, problem: Problem, curved: tuple[Any, ...], us: Array) -> Array:
     """Lower triangle of H = A + Bᵀ C B [nv, nv, W], tile by tile."""
     tiles: dict[tuple[int, int], Any] = {}
     for cb, c, trees in zip(curved, problem.contacts, layout.sides, strict=True):
@@ -225,9 +232,9 @@ def _hessian(layout: Layout, problem: Problem, curved: tuple[Any, ...], ul: Arra
         (i, j), (k, m) = layout.trees[t], layout.trees[s]
         start = (i, k) + (0,) * (hessian.ndim - 2)
         hessian = lax.dynamic_update_slice(hessian, hessian[i:j, k:m] + tile, start)
-    if layout.limits:
-        _, stiff = _limit_force(problem, ul)
-        for i, (dof, _) in enumerate(layout.limits):
+    if layout.singles:
+        _, stiff = _single_force(problem, us)
+        for i, (dof, _) in enumerate(layout.singles):
             start = (dof, dof) + (0,) * (hessian.ndim - 2)
             hessian = lax.dynamic_update_slice(hessian, (hessian[dof, dof] + stiff[i])[None, None], start)
     return hessian
@@ -251,7 +258,7 @@ def _join_tiles(layout: Layout, tiles: dict[tuple[int, int], Any], like: Array) 
     return jnp.concatenate(rows, 0)
 
 
-def _line_search(layout: Layout, problem: Problem, point: Point, p: Array, ap: Array, v: Any, vl: Array) -> Array:
+def _line_search(layout: Layout, problem: Problem, point: Point, p: Array, ap: Array, v: Any, vs: Array) -> Array:
     """α with φ′(α) ≈ 0 for φ(α) = cost(x + α p): Newton on φ′, kept inside a bracket; most steps end at α = 1."""
     flat = jnp.sum(p * (point.ax - problem.b), 0)
     curve = jnp.sum(p * ap, 0)
@@ -264,9 +271,9 @@ def _line_search(layout: Layout, problem: Problem, point: Point, p: Array, ap: A
             first = first - jnp.sum(f[0] * a + f[1] * b + f[2] * d, 0)
             quadratic = h.nn * a * a + h.t11 * b * b + h.t22 * d * d + 2 * (h.n1 * a * b + h.n2 * a * d + h.t12 * b * d)
             second = second + jnp.sum(quadratic, 0)
-        if layout.limits:
-            fl, hl = _limit_force(problem, point.ul + alpha * vl)
-            first, second = first - jnp.sum(fl * vl, 0), second + jnp.sum(hl * vl * vl, 0)
+        if layout.singles:
+            fs, hs = _single_force(problem, point.us + alpha * vs)
+            first, second = first - jnp.sum(fs * vs, 0), second + jnp.sum(hs * vs * vs, 0)
         return first, second
 
     steepest = jnp.abs(jnp.sum(p * point.gradient, 0))

@@ -45,13 +45,14 @@ class Structure:
         self.elliptic = elliptic
         self.sides = tuple(self._trees(g.bodies) for g in self.groups)
         self.friction = friction
+        self.rubbing: tuple[int, ...] = scene.rubbing
         limits = [(int(model.jnt_dofadr[j]), sign) for j in self.limited for sign in (1.0, -1.0)]
         double = jnp.result_type(float) == jnp.float64
         self.layout = Layout(
             trees=self.spans,
             sides=self.sides,
             cones=tuple(self.cone(g) for g in self.groups),
-            limits=tuple(limits),
+            singles=(*limits, *((dof, 1.0) for dof in self.rubbing)),
             iterations=50 if double else 20,
             tolerance=1e-12 if double else 1e-6,
         )

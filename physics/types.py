@@ -20,6 +20,7 @@ class Params(NamedTuple):
     body_ipos: Any  # [B, 3] m, centre of mass in the body frame
     dof_damping: Any  # [nv] N s/m or N m s/rad
     dof_armature: Any  # [nv] kg or kg m²
+    dof_frictionloss: Any  # [nv] N or N m, the most that dry friction holds or brakes with
     geom_friction: Any  # [G, 3] sliding, torsional, rolling
     geom_solref: Any  # [G, 2] time constant and damping ratio, or −stiffness and −damping
     geom_size: Any  # [G, 3] m, used for contacts only: masses do not follow
@@ -29,7 +30,7 @@ class Params(NamedTuple):
 
 
 PARAMS_NDIM = Params(
-    1, 2, 2, 1, 1, 2, 2, 2, 1, 1, 2
+    1, 2, 2, 1, 1, 1, 2, 2, 2, 1, 1, 2
 )  # axes of structure of each leaf; one more means a value per world
 
 

@@ -289,7 +289,8 @@ REFUSED = {
     "actuator 'm': transmission to a site": scene_text(
         body='<site name="s"/>', more='<actuator><motor name="m" site="s"/></actuator>'
     ),
-    "joint 'j': frictionloss": scene_text(joint='frictionloss="0.1"'),
+    "joint 'j': frictionloss below 0": scene_text(joint='frictionloss="-0.1"'),
+    "numeric 'joint_friction': give 1": scene_text(more='<custom><numeric name="joint_friction" data="2"/></custom>'),
     "joint 'j': actuatorfrcrange": scene_text(joint='actuatorfrcrange="-1 1"'),
     "gap is not simulated": scene_text(option='<default><geom gap="0.01"/></default>'),
     "condim=6 is not simulated": scene_text(option='<default><geom condim="6"/></default>'),
@@ -414,12 +415,12 @@ def test_inspection_and_engine_agree_on_geoms_with_margins_of_their_own():
 def test_inspection_names_every_reason():
     text = scene_text(
         body='<geom name="c" type="cylinder" size=".1 .1"/>',
-        joint='frictionloss="1"',
+        joint='actuatorfrcrange="-1 1"',
         option='<option integrator="RK4" density="1"/>',
     )
     found = inspect(text)
     assert not found.supported
-    for reason in ("integrator=rk4", "density", "joint 'j': frictionloss", "geom 'c': a colliding cylinder"):
+    for reason in ("integrator=rk4", "density", "joint 'j': actuatorfrcrange", "geom 'c': a colliding cylinder"):
         assert any(reason in line for line in found.reasons), reason
     with pytest.raises(ValueError, match="and 3 more"):
         load_scene(text)

@@ -29,7 +29,7 @@ class Size(NamedTuple):
     updates: float  # factor on the training's updates
 
 
-FULL = {"pendulum": Size(8, 6, 4, 0.5), "box": Size(60, 20, 4, 0.5), "rod": Size(160, 60, 4, 0.5)}
+FULL = {"pendulum": Size(40, 6, 4, 2.0), "box": Size(60, 20, 4, 0.5), "rod": Size(160, 60, 4, 0.5)}
 QUICK = {"pendulum": Size(4, 2, 2, 0.1), "box": Size(12, 6, 2, 0.1), "rod": Size(30, 20, 2, 0.2)}
 
 SHIFTS = {
@@ -40,7 +40,7 @@ SHIFTS = {
     "rod": [Beyond(place=x) for x in (0.001, 0.01, 0.1)] + [Beyond(command=1 + x) for x in (0.01, 0.1)],
 }  # fmt: skip
 
-STEP_S = {"pendulum": 0.00025, "box": 0.001, "rod": 0.002}
+STEP_S = {"pendulum": 0.0002, "box": 0.001, "rod": 0.001}
 """Time step of the models. At 2 ms the stops of the pendulum alone cost 0.04 rad in a second, at 0.25 ms 0.002; the pusher's
 contact chatters, so that MuJoCo C itself, with all effects, misses 2 mm of a second at 2 ms, and nothing at reality's 1 ms."""
 

@@ -94,7 +94,7 @@ class Fitted(NamedTuple):
 
 
 def default_unknowns(scene: physics.Scene) -> tuple[Unknown, ...]:
-    """What logs are asked about where the user names nothing: masses, where they lie in free bodies, damping, friction."""
+    """What logs are asked about where the user names nothing: masses, where they lie in free bodies, damping, friction of joints and contacts."""
     model = scene.model
     moving = [model.body(b).name for b in range(1, model.nbody) if model.body_mass[b] > 0 and model.body(b).name]
     free = {int(model.jnt_bodyid[j]) for j in range(model.njnt) if int(model.jnt_type[j]) == 0}
@@ -117,6 +117,11 @@ def default_unknowns(scene: physics.Scene) -> tuple[Unknown, ...]:
         for axis in range(3)
     ]
     out += [Unknown(leaf="dof_damping", names=(name,), scale="linear", prior_std=0.1, low=0.0) for name in joints]
+    out += [
+        Unknown(leaf="dof_frictionloss", names=(name,), scale="linear", prior_std=0.1, low=0.0)
+        for name in dict.fromkeys(model.joint(int(model.dof_jntid[d])).name for d in scene.rubbing)
+        if name
+    ]
     if rubbing and all(rubbing):
         grounds = [model.geom(g).name for g in range(model.ngeom) if model.body_weldid[model.geom_bodyid[g]] == 0]
         named = tuple(name for name in (*rubbing, *grounds) if name)

@@ -21,6 +21,7 @@ _KIND = {
     "body_ipos": (_BODY, "centre of mass"),
     "dof_damping": (_JOINT, "damping"),
     "dof_armature": (_JOINT, "armature"),
+    "dof_frictionloss": (_JOINT, "dry friction"),
     "geom_friction": (_GEOM, "friction"),
     "geom_solref": (_GEOM, "contact reference"),
     "geom_size": (_GEOM, "size"),

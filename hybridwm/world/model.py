@@ -60,7 +60,7 @@ class ModelOptions:
         if self.delay < 0 or self.hold < 1:
             raise ValueError(f"delay={self.delay}, hold={self.hold}: give at least 0 and 1 steps")
         if not (self.force or self.corrections):
-            raise ValueError("a residual without forces needs corrections: gain or damping")
+            raise ValueError("a residual without forces needs corrections: gain, damping or friction")
 
 
 class WorldParams(NamedTuple):

@@ -3,7 +3,7 @@
     z = (features − centre) / width,   and of every joint's speed v also tanh(10 v / width), tanh(100 v / width)
     y = N_φ(z) of each member                                           zero before training
     w = b tanh(y σ / b),   b = 3 σ       force per dof; of a free body: force and torque in its own frame
-    log factor = log 3 · tanh y          for each corrected entry of θ (gain of a motor, damping of a joint)
+    log factor = log 3 · tanh y          for each corrected entry of θ (gain of a motor, damping or dry friction of a joint)
 
 σ is the spread of the force that the training data asks for, so b holds nearly all of it, and no input can ask for more.
 Objects that stand `apart` have a network for each kind of them (objects.py), which sees that object alone.
@@ -25,7 +25,7 @@ from physics.types import Params
 Array = jax.Array
 BOUND = 3.0  # in σ
 LARGEST_FACTOR = 3.0
-CORRECTIONS = ("gain", "damping")
+CORRECTIONS = ("gain", "damping", "friction")
 
 
 class ResidualParams(NamedTuple):
@@ -70,7 +70,7 @@ class Residual:
         model = features.scene.model
         self.features, self.hidden, self.members = features, hidden, members
         self.nv, self.forced = model.nv, model.nv if force else 0
-        self.targets = _targets(model, corrections)
+        self.targets = _targets(features.scene, corrections)
         self.sharp = np.array([i for i, name in enumerate(features.names) if _is_joint_speed(name)], int)
         found = kinds(features, self.targets, apart=apart)
         self.kinds = tuple(kind for kind in found if self.forced or kind.targets.size)
@@ -165,13 +165,16 @@ def _is_joint_speed(name: str) -> bool:
     return name.endswith(".speed")
 
 
-def _targets(model: Any, corrections: tuple[str, ...]) -> list[tuple[str, tuple[int, ...]]]:
+def _targets(scene: Any, corrections: tuple[str, ...]) -> list[tuple[str, tuple[int, ...]]]:
     """(leaf of θ, index) of every corrected entry."""
     out: list[tuple[str, tuple[int, ...]]] = []
+    model = scene.model
     if "gain" in corrections:
         out += [("actuator_gain", (i,)) for i in range(model.nu)]
     if "damping" in corrections:
         out += [("dof_damping", (d,)) for d in range(model.nv) if model.dof_damping[d] > 0]
+    if "friction" in corrections:
+        out += [("dof_frictionloss", (d,)) for d in scene.rubbing]
     return out
 
 

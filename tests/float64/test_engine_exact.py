@@ -55,6 +55,12 @@ def rounder(theta, model):
     return theta._replace(body_inertia=theta.body_inertia + 0.2 * theta.body_inertia.mean(1, keepdims=True))
 
 
+def rubbing(theta, model):
+    """More dry friction, where there may be any."""
+    some = "joint_friction" in [model.numeric(i).name for i in range(model.nnumeric)]
+    return theta._replace(dof_frictionloss=2 * theta.dof_frictionloss + 0.1 * some)
+
+
 EDITS = {
     "masses": heavier,
     "centres": moved,
@@ -62,6 +68,7 @@ EDITS = {
     "friction": lambda theta, model: theta._replace(geom_friction=0.6 * theta.geom_friction),
     "damping": lambda theta, model: theta._replace(dof_damping=theta.dof_damping + 0.1),
     "armature": lambda theta, model: theta._replace(dof_armature=theta.dof_armature + 0.05),
+    "rubbing": rubbing,
     "gain": lambda theta, model: theta._replace(actuator_gain=0.7 * theta.actuator_gain),
     "solref": lambda theta, model: theta._replace(geom_solref=theta.geom_solref * [1.5, 0.8]),
     "size": lambda theta, model: theta._replace(geom_size=0.97 * theta.geom_size),
@@ -79,11 +86,11 @@ ZOO = """<mujoco model="zoo"><option timestep="0.004" impratio="3" CONE/>
 <geom type="sphere" size=".05" mass=".5" condim="1" solimp=".8 .9 .01 .3 3" contype="4" conaffinity="4"/></body>
 <body pos="0 -.5 .3"><joint name="lift" type="slide" axis="0 0 1" stiffness="50" springref=".1" damping="1"/>
 <geom type="capsule" size=".03 .1" euler="0 90 0" mass="1" contype="2" conaffinity="2"/>
-<body pos=".15 0 0"><joint name="ball" type="ball" damping=".05" armature=".001"/>
+<body pos=".15 0 0"><joint name="ball" type="ball" damping=".05" armature=".001" frictionloss=".02" solreffriction=".03 .8"/>
 <geom type="capsule" fromto="0 0 0 .2 0 0" size=".03" mass=".4" contype="0" conaffinity="0"/></body></body>
 <body pos="0 -.505 .36"><freejoint/>
 <geom type="capsule" size=".03 .1" euler="90 0 20" mass=".5" contype="3" conaffinity="3"/></body>
-<body name="crane" pos="1 0 1"><joint name="crane" axis="0 1 .2" limited="true" range="-20 20" damping=".5"/>
+<body name="crane" pos="1 0 1"><joint name="crane" axis="0 1 .2" limited="true" range="-20 20" damping=".5" frictionloss=".3"/>
 <geom type="capsule" fromto="0 0 0 .5 0 0" size=".03" mass="1" contype="0" conaffinity="0"/>
 <site name="hook" pos=".5 0 0"/></body>
 <body name="load" pos="1.5 0 .8"><freejoint/><geom type="sphere" size=".06" mass=".8"/>

@@ -31,7 +31,7 @@ BLOCKS = ("qpos", "qvel", "ctrl", *THETA)
 BALL = """<mujoco model="ball"><option timestep="0.004" CONE/>
 <worldbody><geom type="plane" size="3 3 1"/>
 <body pos="0 0 .05"><freejoint/><geom type="sphere" size=".05" mass="1" contype="3" conaffinity="3"/></body>
-<body pos="-.099 .01 .06"><joint name="x" type="slide" axis="1 0 0" limited="true" range="-1 .01" damping="1"/>
+<body pos="-.099 .01 .06"><joint name="x" type="slide" axis="1 0 0" limited="true" range="-1 .01" damping="1" frictionloss=".6"/>
 <geom type="sphere" size=".05" mass=".5" contype="2" conaffinity="2"/></body></worldbody>
 <actuator><motor joint="x" gear="5" ctrllimited="true" ctrlrange="-3 3"/></actuator></mujoco>"""
 
