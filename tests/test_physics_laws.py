@@ -168,3 +168,29 @@ def test_of_trees_the_sum_is_the_whole():
     pusher = 0.5 * scene.model.body_mass[2] * qvel[6] ** 2
     kinetic = energy(scene, params, state, per_tree=True).kinetic
     np.testing.assert_allclose(kinetic[1], pusher, rtol=1e-5)
+
+
+RUBBING = """<mujoco><option timestep="0.002" gravity="0 0 0"/><worldbody><body><joint name="x" type="slide" axis="1 0 0"
+frictionloss="2" solreffriction="0.004 1" solimpfriction=".99 .99 .001"/><geom size=".1" mass="4"/></body></worldbody>
+<actuator><motor joint="x"/></actuator></mujoco>"""
+
+
+@pytest.mark.parametrize("push", [0.0, 1.5, 5.0])
+def test_dry_friction_brakes_evenly_and_holds_what_is_weaker(push):
+    """m dv/dt = push − 2 N while it slides at 1 m/s; what is pushed less than that comes to rest and stays."""
+    scene = load_scene(RUBBING)
+    speed = simulate(scene, 2500, np.zeros(1), np.ones(1), lambda engine, params, state: state.qvel[0], ctrl=push)
+    stops = 4.0 / (2.0 - push) if push < 2 else np.inf
+    t = np.arange(len(speed)) * 0.002
+    sliding = t < min(stops, 5.0) - 0.1
+    assert sliding.sum() > 900
+    np.testing.assert_allclose(speed[sliding], 1 + (push - 2) / 4 * t[sliding], atol=2e-4)
+    if t[-1] > stops + 0.2:
+        assert np.abs(speed[t > stops + 0.2]).max() < 0.002 * 2  # a held joint creeps by what its softness lets through
+
+
+def test_friction_where_the_scene_has_none_is_refused():
+    scene = load_scene(RUBBING.replace('frictionloss="2"', ""))
+    theta = nominal(scene)._replace(dof_frictionloss=np.array([1.0]))
+    with pytest.raises(ValueError, match=r"dof_frictionloss\[0\] is 1: give 0, or .* joint_friction"):
+        brax_engine(scene).prepare(theta)

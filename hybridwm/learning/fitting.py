@@ -94,7 +94,7 @@ class Fitted(NamedTuple):
 
 
 def default_unknowns(scene: physics.Scene) -> tuple[Unknown, ...]:
-    """What logs are asked about where the user names nothing: masses, where they lie in free bodies, damping, friction of joints and contacts."""
+    """What logs are asked about where the user names nothing: masses, their places in free bodies, damping and friction."""
     model = scene.model
     moving = [model.body(b).name for b in range(1, model.nbody) if model.body_mass[b] > 0 and model.body(b).name]
     free = {int(model.jnt_bodyid[j]) for j in range(model.njnt) if int(model.jnt_type[j]) == 0}

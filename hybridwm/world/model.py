@@ -40,7 +40,7 @@ class ModelOptions:
     members: int = 4
     """Networks in the ensemble."""
     corrections: tuple[str, ...] = ()
-    """Entries of θ that may vary with the state: gain, damping."""
+    """Entries of θ that may vary with the state: gain, damping, friction (of joints)."""
     force: bool = True
     """Whether the residual adds forces; False: it only corrects θ."""
     place: bool = False
