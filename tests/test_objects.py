@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import physics
-from hybridwm.learning.training import Batch, normalisation
+from hybridwm.learning.response import respond
+from hybridwm.learning.training import Batch, Rows, normalisation
 from hybridwm.world.features import Features
 from hybridwm.world.model import ModelOptions, WorldParams, world_model
 from hybridwm.world.objects import kinds, pooled
@@ -190,7 +191,8 @@ def test_statistics_of_training_are_those_of_all_alike_objects():
     qpos, qvel = (rng.normal(size=(2, 8, 40)) * np.repeat([1.0, 0.2, 3.0, 1.0], 2)[:, None] for _ in range(2))
     given = Batch(qpos, qvel, rng.normal(size=(1, 1, 40)), np.ones((0, 40)), np.zeros((0, 1, 40)))
     params = WorldParams(theta=jax.tree.map(jnp.asarray, physics.nominal(model().engine.scene)), residual=weights())
-    found = normalisation(model(), params, Batch(*(jnp.asarray(x, jnp.float32) for x in given))).residual
+    answer = respond(model(), params, Batch(*(jnp.asarray(x, jnp.float32) for x in given)))
+    found = normalisation(model(), params, Rows(answer, np.zeros(40), 0.002)).residual
     assert found
     centre, width, scale = (np.asarray(x) for x in (found.centre, found.width, found.scale))
     names = list(model().residual.features.names)

@@ -112,11 +112,12 @@ def hybrid(model: Any, errors: Any, dataset: Dataset, options: FitOptions, known
     train, held_out = prepared(dataset, options)
     params = known.lagged._replace(residual=model.residual.fresh(jax.random.key(options.seed)))
     past = fitting.memory(train, options)
-    params = training.normalisation(model, params, batch_of(windows(train, 1, past=past), train.substeps))
+    rows = training.rows_of(model, params, train, past)
+    params = training.normalisation(model, params, rows)
     judged = judged_windows(held_out, options)[0]
     score = lambda weights: float(np.mean(np.log(np.asarray(errors(with_weights(params, weights), judged)) + 1e-9)))  # noqa: E731
     now = training.begin(model, params, options.stages)
-    for latest, _ in training.train(model, params, options.stages, train, score, seed=options.seed, past=past):
+    for latest, _ in training.train(model, params, options.stages, rows, train, score, seed=options.seed, past=past):
         now = latest
     return with_weights(params, now.best)
 

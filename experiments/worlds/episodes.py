@@ -40,7 +40,7 @@ SHIFTS = {
     "rod": [Beyond(place=x) for x in (0.001, 0.01, 0.1)] + [Beyond(command=1 + x) for x in (0.01, 0.1)],
 }  # fmt: skip
 
-STEP_S = {"pendulum": 0.0002, "box": 0.001, "rod": 0.001}
+STEP_S = {"pendulum": 0.0002, "box": 0.001, "rod": 0.002}
 """Time step of the models. At 2 ms the stops of the pendulum alone cost 0.04 rad in a second, at 0.25 ms 0.002; the pusher's
 contact chatters, so that MuJoCo C itself, with all effects, misses 2 mm of a second at 2 ms, and nothing at reality's 1 ms."""
 

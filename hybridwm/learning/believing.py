@@ -10,13 +10,13 @@ worth       mean over validation windows of  error(hybrid) / error(physics), wit
 """
 
 from functools import partial
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybridwm.learning.measure import window_errors, worth
+from hybridwm.learning.measure import worth
 from hybridwm.learning.training import Batch
 from hybridwm.world.model import WorldModel, WorldParams
 from hybridwm.world.residual import disagreement, normalised
@@ -27,29 +27,30 @@ REACHES = (2.0, 1.0, 0.5, 0.25, 0.1)  # standard deviations of the features
 SHARES = (0.5, 0.7)
 
 
-def trusted(
-    model: WorldModel, params: WorldParams, training: Batch, validation: Batch, episode: np.ndarray
-) -> WorldParams:
-    """The parameters with their trust. training: one-step windows; validation: longer windows, each of an `episode`."""
-    z, _ = _looked(model, params, training)
-    _, spread = _looked(model, params, _first_steps(validation))
+@runtime_checkable
+class Judge(Protocol):
+    """Errors on validation windows, each of an `episode`."""
+
+    windows: Batch
+    episode: np.ndarray
+
+    def error(self, params: WorldParams) -> np.ndarray:
+        """In each window."""
+        ...
+
+
+def trusted(model: WorldModel, params: WorldParams, raw: Array, judge: Judge) -> WorldParams:
+    """The parameters with their trust. raw: the training features."""
+    assert params.residual is not None
+    z = np.asarray(normalised(params.residual, raw))
+    spread = np.asarray(jax.jit(partial(_spread, model))(params, _first_steps(judge.windows)))
     limit = max(float(np.quantile(spread, 0.995)), 1e-3)
-    base, errors = params._replace(residual=None), window_errors(model)
-    physics = np.asarray(errors(base, validation))
+    physics = judge.error(params._replace(residual=None))
     for reach in REACHES:
-        fits = [
-            _never_worse(errors, params, _shrunk(z, share, reach, limit), validation, physics, episode)
-            for share in SHARES
-        ]
-        if all(fits):
+        shrunk = [params._replace(trust=_shrunk(z, share, reach, limit)) for share in SHARES]
+        if all(worth(judge.error(small), physics, judge.episode).interval[1] <= 1.0 for small in shrunk):
             return params._replace(trust=support(jnp.asarray(z), reach=reach, limit=limit))
     return params._replace(trust=support(jnp.asarray(z), reach=REACHES[-1], limit=limit))
-
-
-def _never_worse(
-    errors: Any, params: WorldParams, trust: TrustParams, validation: Batch, physics: np.ndarray, episode: np.ndarray
-) -> bool:
-    return worth(np.asarray(errors(params._replace(trust=trust), validation)), physics, episode).interval[1] <= 1.0
 
 
 def _shrunk(z: np.ndarray, share: float, reach: float, limit: float) -> TrustParams:
@@ -64,14 +65,9 @@ def _first_steps(given: Batch) -> Batch:
     )
 
 
-def _looked(model: WorldModel, params: WorldParams, given: Batch) -> tuple[np.ndarray, np.ndarray]:
-    """(z [F, W], spread [W]) at the start of the windows."""
-    found = jax.jit(partial(_look, model))(params, given)
-    return np.asarray(found[0]), np.asarray(found[1])
-
-
-def _look(model: WorldModel, params: WorldParams, given: Batch) -> tuple[Array, Array]:
+def _spread(model: WorldModel, params: WorldParams, given: Batch) -> Array:
+    """[W] at the start of the windows."""
     assert params.residual is not None
     state = model.init(params, given.qpos[0], given.qvel[0], intact=given.intact, past=given.past)
     raw = model.features(params, state, given.ctrl[0])
-    return normalised(params.residual, raw), disagreement(params.residual, model.residual(params.residual, raw))
+    return disagreement(params.residual, model.residual(params.residual, raw))

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 import physics
-from hybridwm.world.model import WorldParams
+from hybridwm.world.model import WorldParams, matched
 
 GIVEN, IDENTIFIED, NETWORK, HYBRID = "physics as given", "physics identified", "network alone", "hybrid"
 
@@ -32,10 +32,10 @@ def as_given(scene: physics.Scene) -> WorldParams:
 def contenders(
     model: Any, params: WorldParams, identified: WorldParams | None, network: Subject | None = None
 ) -> dict[str, Subject]:
-    """By name, each with what it is made of and no more."""
+    """By name, each with what it is made of and no more; what the hybrid alone has says nothing in the others."""
     given = as_given(model.engine.scene)
     known = given if identified is None else WorldParams(theta=identified.theta)
-    found = {GIVEN: Subject(model, given), IDENTIFIED: Subject(model, known)}
+    found = {name: Subject(model, matched(plain, params)) for name, plain in ((GIVEN, given), (IDENTIFIED, known))}
     if network is not None:
         found[NETWORK] = network
     return found | {HYBRID: Subject(model, params)}

@@ -33,8 +33,8 @@ from hybridwm.learning.training import Batch, Progress, Stage, Training, batch_o
 from hybridwm.learning.unknowns import Unknown
 from hybridwm.logs.recordings import Dataset, Windows, split, windows
 from hybridwm.logs.stepping import ready
-from hybridwm.world.ground import Ground
-from hybridwm.world.model import ModelOptions, WorldModel, WorldParams, world_model
+from hybridwm.world.model import ModelOptions, WorldModel, WorldParams, matched, world_model
+from hybridwm.world.trust import everywhere
 
 Array = jax.Array
 STAGES = (
@@ -183,32 +183,34 @@ class Judge:
     def __init__(self, model: WorldModel, plain: WorldParams, held_out: Dataset, options: FitOptions) -> None:
         self.windows, self.episode = judged_windows(held_out, options)
         self._errors, self._plain = window_errors(model), plain
-        self._flat: Ground | None = None
+        residual = model.residual.fresh(jax.random.key(0)) if options.stages else None
+        support = everywhere(len(model.residual.features.names)) if options.stages else None
+        lag = jnp.zeros(model.engine.scene.model.nu) if options.lag else None
+        self._room = WorldParams(None, lag_s=lag, residual=residual, trust=support)
 
     @cached_property
     def base(self) -> np.ndarray:
         """Error of the identified physics in each window."""
-        return self._error(self._plain)
+        return self.error(self._plain)
 
-    def _error(self, params: WorldParams) -> np.ndarray:
-        """Where one has a chart, those without are given a flat one, so that one program serves all."""
-        if params.ground is not None:
-            self._flat = params.ground._replace(level=jnp.zeros_like(params.ground.level))
-        return np.asarray(self._errors(params._replace(ground=params.ground or self._flat), self.windows))
+    def error(self, params: WorldParams) -> np.ndarray:
+        """In each window; one program for all, whatever they have learned."""
+        self._room = self._room._replace(ground=params.ground or self._room.ground)
+        return np.asarray(self._errors(matched(params, self._room), self.windows))
 
     def worth(self, params: WorldParams) -> Worth:
         """Mean of the paired ratios and its interval."""
-        error = self._error(params)
+        error = self.error(params)
         return worth(error, self.base, self.episode)
 
     def score(self, params: WorldParams) -> float:
         """Geometric mean of the paired ratios."""
-        error = self._error(params)
+        error = self.error(params)
         return float(np.exp(np.mean(np.log(paired(error, self.base)))))
 
     def best(self, candidates: dict[str, WorldParams]) -> str:
         """The name of the one that is worth most; of equals the first."""
-        errors = {name: self._error(params) for name, params in candidates.items()}
+        errors = {name: self.error(params) for name, params in candidates.items()}
         return min(errors, key=lambda name: paired(errors[name], self.base).mean())
 
 
@@ -277,18 +279,18 @@ def _residual(
     """The residual with its trust."""
     past = memory(train_set, options)
     params = params._replace(residual=model.residual.fresh(jax.random.key(options.seed)))
-    single = _rows(train_set, options)
+    single = training.rows_of(model, params, train_set, past)
     params = training.normalisation(model, params, single)
     score = lambda weights: judge.score(with_weights(params, weights))  # noqa: E731
     now = begun = _resumed(log, training.begin(model, params, options.stages))
     for now, progress in training.train(
-        model, params, options.stages, train_set, score, seed=options.seed, past=past, resume=begun
+        model, params, options.stages, single, train_set, score, seed=options.seed, past=past, resume=begun
     ):
         watch("residual", progress)
         if log is not None:
             log.save(int(now.stage) * 1_000_000 + int(now.chunk), now)
     watch("trust", None)
-    return trusted(model, with_weights(params, now.best), single, judge.windows, judge.episode)
+    return trusted(model, with_weights(params, jax.device_get(now.best)), single.answer.raw, judge)
 
 
 def _resumed(log: Any, begin: Training) -> Training:

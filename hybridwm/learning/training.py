@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from hybridwm.learning.response import Response, respond, unexplained
 from hybridwm.logs import tangent
@@ -126,20 +126,29 @@ def loss(model: WorldModel, weights: Any, params: WorldParams, size: Array, give
     return jnp.mean(jnp.sqrt(1 + jnp.square(e)) - 1)
 
 
-def normalisation(model: WorldModel, params: WorldParams, given: Batch) -> WorldParams:
-    """Centre and width of the features, and σ of the force that the data asks for, from one-step windows."""
+class Rows(NamedTuple):
+    """Single rows of the logs on whose way no bond breaks."""
+
+    answer: Response
+    episode: np.ndarray
+    seconds: float  # of each
+
+
+def rows_of(model: WorldModel, params: WorldParams, training: Dataset, past: int, most: int = 100_000) -> Rows:
+    """At most so many, spread evenly."""
+    cut = unbroken(windows(training, 1, past=past))
+    count = len(cut.start)
+    cut = take(cut, np.linspace(0, count - 1, min(most, rounded(count))).round().astype(int))
+    answer = respond(model, params, jax.tree.map(jnp.asarray, batch_of(cut, training.substeps)))
+    return Rows(answer, np.asarray(cut.episode), training.dt)
+
+
+def normalisation(model: WorldModel, params: WorldParams, rows: Rows) -> WorldParams:
+    """Centre and width of the features, and σ of the force that the data asks for."""
     assert params.residual is not None
-
-    @jax.jit
-    def look(params: WorldParams, given: Batch) -> tuple[Array, Array]:
-        begin = model.init(params, given.qpos[0], given.qvel[0], intact=given.intact, past=given.past)
-        raw = model.features(params, begin, given.ctrl[0])
-        constants = model.engine.prepare(params.theta)
-        missed = -misses(model, params._replace(residual=None), given)[0, engine.nv :]
-        return raw, missed / (len(given.ctrl) * engine.opt.timestep * constants.dof_invweight[:, None])
-
-    engine = model.engine.scene.model
-    raw, asked = (np.asarray(x, float) for x in look(params, given))
+    weight = jax.jit(lambda theta: model.engine.prepare(theta).dof_invweight)(params.theta)
+    raw, missed, weight = (np.asarray(x, float) for x in (rows.answer.raw, rows.answer.missed, weight))
+    asked = missed / (rows.seconds * weight[:, None])
     alike = partial(pooled, [kind.features for kind in model.residual.kinds])
     centre = alike(raw.mean(1))
     width = np.sqrt(alike(np.square(raw - centre[:, None]).mean(1)))
@@ -215,7 +224,14 @@ def updater(model: WorldModel, stage: Stage) -> Callable[..., Any]:
         )
         return weights, memory, jnp.mean(values)
 
-    return jax.jit(run, static_argnames="count", compiler_options=gradient_options())
+    everywhere = NamedSharding(mesh, whole)
+    compiled = jax.jit(run, static_argnames="count", out_shardings=everywhere, compiler_options=gradient_options())
+
+    def placed(*given: Any, count: int) -> Any:
+        """All on all devices at once: else the first call, whose weights lie on one, is compiled by itself."""
+        return compiled(*jax.device_put(given, everywhere), count=count)
+
+    return placed
 
 
 def ownership(key: Array, members: int, episodes: np.ndarray, share: float = 0.9) -> Array:
@@ -241,26 +257,28 @@ class Progress(NamedTuple):
 
 
 def train(
-    model: WorldModel, params: WorldParams, stages: tuple[Stage, ...], training: Dataset, score: Callable[[Any], float], *,
-    seed: int, past: int = 0, most: int = 100_000, resume: Training | None = None,
+    model: WorldModel, params: WorldParams, stages: tuple[Stage, ...], rows: Rows, training: Dataset,
+    score: Callable[[Any], float], *, seed: int, past: int = 0, most: int = 100_000, resume: Training | None = None,
 ) -> Iterator[tuple[Training, Progress]]:  # fmt: skip
     """Train the residual of `params`, chunk by chunk; each chunk's Training can be saved and given back as `resume`.
 
-    score(weights) is the validation error. `most`: windows kept per stage.
+    score(weights) is the validation error. `rows`: what stages without a horizon learn from; `most`: windows that the others keep.
     """
     now = resume or begin(model, params, stages)
-    total, key = sum(s.updates for s in stages), jax.random.key(seed)
+    total, key, members = sum(s.updates for s in stages), jax.random.key(seed), model.options.members
     before = sum(s.updates for s in stages[: int(now.stage)])
     for number in range(int(now.stage), len(stages)):
         stage, start = stages[number], int(now.chunk)
-        cut, owned, size = _prepared(
-            model, params, stage, training, past, most, jax.random.fold_in(key, 7 * number + 1)
-        )
+        draw = jax.random.fold_in(key, 7 * number + 1)
+        if stage.horizon:
+            cut, owned, size = _prepared(model, params, stage, training, past, most, draw)
+        else:
+            cut, owned, size = rows.answer, ownership(draw, members, rows.episode), _floored(_usual(rows.answer.missed))
         update, chunk = updater(model, stage), stage.look
         for c in range(start, -(-stage.updates // chunk)):
             fresh = jax.random.fold_in(jax.random.fold_in(key, number), c)
             weights, memory, value = update(fresh, now.weights, now.optimiser, params, size, cut, owned, count=chunk)
-            error = score(weights)
+            error = score(jax.device_get(weights))  # on one device, as all that asks for an error
             better = error < float(now.score)
             last = (c + 1) * chunk >= stage.updates
             best, least = (weights, jnp.asarray(error)) if better else (now.best, now.score)
@@ -277,15 +295,11 @@ def _prepared(
     model: WorldModel, params: WorldParams, stage: Stage, training: Dataset, past: int, most: int, key: Array
 ) -> tuple[Any, Array, Array]:
     """The windows of a stage, which of them each member sees, and σ."""
-    length = max(stage.horizon, 1)
-    cut = unbroken(windows(training, length, stride=max(1, length // 4), past=past))
+    cut = unbroken(windows(training, stage.horizon, stride=max(1, stage.horizon // 4), past=past))
     count = min(most, rounded(len(cut.start)))
     keep = np.sort(np.asarray(jax.random.permutation(key, len(cut.start)))[:count])
     cut = take(cut, keep)
     owned = ownership(key, model.options.members, np.asarray(cut.episode))
     data = jax.tree.map(jnp.asarray, batch_of(cut, training.substeps))
-    if not stage.horizon:
-        answer = respond(model, params, data)
-        return answer, owned, _floored(_usual(answer.missed))
     few = jax.tree.map(lambda x: x[..., :: max(1, x.shape[-1] // 1024)], data)
     return data, owned, physics_misses(model, params, few)

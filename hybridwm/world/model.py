@@ -25,7 +25,7 @@ from hybridwm.world.events import EventMemory, EventParams
 from hybridwm.world.features import Features
 from hybridwm.world.ground import Ground, factor
 from hybridwm.world.residual import Correction, Residual, ResidualParams, disagreement, into_world, normalised
-from hybridwm.world.trust import TrustParams, trust
+from hybridwm.world.trust import TrustParams, everywhere, trust
 from physics.types import Engine, Info, State
 
 Array = jax.Array
@@ -223,6 +223,21 @@ def _start(
         ),
         events=events.start(spec, worlds, dtype, key=key) if spec.names else None,
     )
+
+
+def matched(params: WorldParams, other: WorldParams) -> WorldParams:
+    """The parameters with room for all that others have, none of it learned: one compiled program serves both."""
+    room = dict[str, Any]()
+    if params.lag_s is None and other.lag_s is not None:
+        room["lag_s"] = jnp.zeros_like(other.lag_s)
+    if params.residual is None and other.residual is not None:
+        silent = jax.tree.map(jnp.zeros_like, other.residual.weights)
+        room["residual"] = other.residual._replace(weights=silent)
+    if params.trust is None and other.trust is not None:
+        room["trust"] = everywhere(len(other.trust.low))
+    if params.ground is None and other.ground is not None:
+        room["ground"] = other.ground._replace(level=jnp.zeros_like(other.ground.level))
+    return params._replace(**room)
 
 
 def body_of(state: WorldState) -> State:

@@ -26,8 +26,8 @@ class TrustParams(NamedTuple):
 
 def everywhere(features: int) -> TrustParams:
     """No limits: g = 1 everywhere."""
-    wide = jnp.full(features, jnp.inf)
-    return TrustParams(-wide, wide, jnp.ones(()), jnp.full((), jnp.inf))
+    wide, one = jnp.full(features, jnp.inf, jnp.result_type(float)), jnp.ones((), jnp.result_type(float))
+    return TrustParams(-wide, wide, one, jnp.inf * one)
 
 
 def support(z: Array, *, reach: float, limit: float) -> TrustParams:
