@@ -107,7 +107,7 @@ def mpc(
 
     def begin(params: Params, targets: Array, key: Array, known: Belonging) -> Memory:
         worlds = targets.shape[0]
-        zero, plan, going = jnp.zeros(worlds), jnp.zeros((plans.horizon, worlds)), jnp.full(worlds, FIRST)
+        zero, plan, going = jnp.zeros(worlds), jnp.zeros((plans.horizon, worlds)), jnp.full(worlds, FIRST, float)
         start = late.init(*first(bolted, params, known, worlds))
         return Memory(start, fresh_mismatch(worlds), zero + 1, plan, going, zero, zero, jnp.zeros(()), key)
 

@@ -65,7 +65,7 @@ def compiled(controller: Controller, params: Any, known: Any) -> Parts:
     """The parts, compiled and run once."""
     assert controller.parts, "a controller that plans"
     parts = Parts(*(jax.jit(part) for part in controller.parts))
-    want = jnp.full(1, 12e3)
+    want = jnp.full(1, 12e3, float)
     memory = controller.begin(params, want, jax.random.key(0), known)
     for _ in range(2):
         memory, seen = parts.see(params, memory, jnp.zeros((2, 1)), want)

@@ -38,6 +38,12 @@ class Loads(NamedTuple):
     substeps: int  # engine steps to one row of the log
 
 
+def some(given: Loads, index: np.ndarray) -> Loads:
+    """The loads of some of the episodes."""
+    arrays = (given.bonds, given.declared, given.broke, given.length)
+    return Loads(*jax.tree.map(lambda x: x[..., index], arrays), substeps=given.substeps)
+
+
 class _Stretches(NamedTuple):
     """Where the restarts are, and what is given to each."""
 

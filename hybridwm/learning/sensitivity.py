@@ -82,16 +82,17 @@ class Sensitivity:
             raise ValueError("the windows hold values that are not finite: clean the logs first")
         ids = [np.arange(i, min(i + width, self.count)) for i in range(0, self.count, width)]
         take = lambda x, i: jnp.asarray(np.take(x, np.resize(i, width), -1), self.dtype)  # noqa: E731
-        return [(i, tuple(take(x, i) for x in arrays)) for i in ids]
+        size = jnp.asarray(self.size, self.dtype)  # an argument like the windows: one program for all data sets
+        return [(i, (*(take(x, i) for x in arrays), size)) for i in ids]
 
     def _errors(self, z: Array, y: Array, data: Any) -> Array:
         """e [H+1, n, W]; z [p], y [n, W] in units of `size`."""
-        qpos, qvel, ctrl, intact, past = data
+        qpos, qvel, ctrl, intact, past, size = data
         model, nv = self.scene.model, self.numbers // 2
         params = replaced(self.params, self.places, z)
         plain = self.model is getattr(self.model, "engine", self.model)
         more = {} if plain else {"past": jnp.repeat(past, self.every, 0)}
-        y = y * self.size[:, None].astype(self.dtype)
+        y = y * size[:, None]
         q, v = tangent.advance(model, qpos[0], y[:nv], xp=jnp), qvel[0] + y[nv:]
         state = self.model.init(params, q, v, intact=intact, **more)
         read = lambda state, info: (state.qpos, state.qvel)  # noqa: E731

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from hybridwm.learning.loads import SLACK, Loads, replay
+from hybridwm.learning.loads import SLACK, Loads, replay, some
 from hybridwm.logs.recordings import Dataset
 from hybridwm.world import events, hazard
 from hybridwm.world.events import EventParams
@@ -188,7 +188,9 @@ def learn_events(
     engine_dt = float(model.engine.scene.model.opt.timestep)
     limits = jnp.asarray(params.theta.bond_strength, float)[:, events.OF_FORCE]
     ask = partial(replay, model, params._replace(events=None), past=past)
-    seen, held_out = (histories(ask(part), limits) for part in (training, validation))
+    both = ask(training._replace(recordings=(*training.recordings, *validation.recordings)))  # one program for both
+    parts = np.split(np.arange(len(both.length)), [len(training.recordings)])
+    seen, held_out = (histories(some(both, index), limits) for index in parts)
     if not bool((seen.happened > 0).any()):
         return params
     begun = untrained(model, seen)
