@@ -63,6 +63,20 @@ def test_loads_are_found_again(logged):
     assert not found.bonds[BREAK + 2 :, 0, :, 1].any()
 
 
+def test_no_load_vanishes_within_a_row_of_several_steps(logged):
+    """A hazard that saw the load drop where the replay itself lets go would foretell breaks by that."""
+    model, params, felt, dataset = logged
+    whole = dataset(0.0)
+    thin = [Recording(r.name, r.qpos[::2], r.qvel[::2], r.ctrl[::2], r.intact[::2]) for r in whole.recordings]
+    found = loads.replay(model, params, whole._replace(dt=0.004, recordings=tuple(thin)), every=15)
+    assert found.substeps == 2 and found.bonds.shape == felt.shape
+    assert found.broke.tolist() == [[H, BREAK]]
+    size = np.linalg.norm(found.bonds[BREAK - 10 :, 0, :3, 1], axis=1)
+    held = size[:10].min()
+    assert (size[: 10 + 4] > 0.5 * held).all()  # the row of the break and one more, both steps of each
+    assert not size[10 + 4 :].any()
+
+
 def test_noise_on_welded_poses_does_not_become_load(logged):
     """0.2 mm and mrad of noise: a spring as stiff as the weld would read some 10 N out of that alone."""
     model, params, felt, dataset = logged

@@ -127,7 +127,10 @@ def _run(model: WorldModel, project: Projection, substeps: int, params: WorldPar
         return after, (bonds, tuple(event.features(theta, before, info.engine, ctrl) for event in spec.declared))
 
     def row(state: Any, given: Any) -> tuple[Any, Any]:
-        return lax.scan(lambda s, _: step(s, given), state, None, length=substeps)
+        """What is to break does so in the last step: a load that vanished within the row would tell of the break."""
+        ctrl, broken = given
+        last = jnp.arange(substeps) == substeps - 1
+        return lax.scan(lambda s, now: step(s, (ctrl, jnp.where(now, broken, 0))), state, last)
 
     return lax.scan(row, state, (given["ctrl"], given["broken"]))[1]
 
