@@ -20,6 +20,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hybridwm import study as studies
 from hybridwm import versions
 from hybridwm.runtime import core_count
 
@@ -79,7 +80,7 @@ def write(
     """Write `out`/results.json, whole or not at all, and return what it says. `config` is a mapping or a dataclass."""
     body = {
         "study": study,
-        "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command or _command(study, config),
         "config": _settings(config),
         "versions": {"python": platform.python_version(), **{v.name: v.installed for v in versions.compare()}},
         "machine": machine(),
@@ -94,6 +95,13 @@ def write(
     part.write_text(json.dumps(plain(body), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(path)
     return read(path)
+
+
+def _command(name: str, config: Any) -> str:
+    """What asks a study for these options; of anything else what was typed."""
+    if isinstance(config, studies.Study):
+        return studies.command(name, config)
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def _settings(config: Any) -> Any:
