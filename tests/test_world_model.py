@@ -10,9 +10,9 @@ import pytest
 import physics
 from hybridwm.world import motors
 from hybridwm.world.features import Features
-from hybridwm.world.model import ModelOptions, WorldParams, world_model
+from hybridwm.world.model import ModelOptions, WorldParams, matched, world_model
 from hybridwm.world.residual import BOUND, into_world
-from hybridwm.world.trust import support, trust
+from hybridwm.world.trust import everywhere, support, trust
 
 PUSH = """<mujoco><option timestep="0.005"/>
 <worldbody><geom name="floor" type="plane" size="5 5 .1"/>
@@ -68,6 +68,20 @@ def test_untrained_is_the_engine_bit_for_bit():
     assert np.array_equal(qpos, plain[0])
     assert np.array_equal(qvel, plain[1])
     assert not np.any(info.residual)
+
+
+def test_physics_with_room_for_all_that_was_learned_is_the_physics_bit_for_bit():
+    model, params, start, ctrl = pushed()
+    plain = WorldParams(theta=params.theta)
+    everything = trained()._replace(lag_s=jnp.full(1, 0.1), trust=everywhere(len(model.residual.features.names)))
+    made = matched(plain, everything)
+    assert jax.tree.structure(made) == jax.tree.structure(everything)
+    told = [
+        model.rollout(p, model.init(p, *start), ctrl, output=lambda s, i: (s.qpos, s.qvel))[1] for p in (plain, made)
+    ]
+    for one, other in zip(*told, strict=True):
+        assert np.array_equal(one, other)
+    assert jax.tree.all(jax.tree.map(np.array_equal, matched(everything, plain), everything))
 
 
 def test_a_wrong_residual_pushes_at_its_bound_and_the_floor_pushes_back():
