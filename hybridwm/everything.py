@@ -1,7 +1,7 @@
 """hybridwm run all: every study that asks nothing of the user, several at a time, each in a process of its own.
 
 which      those whose options all have a default; what needs a folder of data is named and left out
-when       those that measure times run alone, before the others
+when       those that measure times run alone, before the others; of the others the long ones first
 where      OUT/NAME; what was printed: OUT/NAME.log; every claim of all: OUT/claims.md
 again      a study whose results.json is there, made with the same options, is not run again; one that was interrupted goes on
 failure    a study that fails, or takes longer than it may, is told at the end; the others are run all the same
@@ -53,9 +53,10 @@ def run(wish: Wish) -> int:
     from rich.console import Console
 
     console, names, outcomes = Console(highlight=False), chosen(wish.only), list[Outcome]()
-    timed = [name for name in names if _clocked(name)]
+    timed = [name for name in names if _says(name, "clocked")]
+    order = sorted(names, key=lambda name: not _says(name, "lengthy"))
     begun, stop = monotonic(), Event()
-    for some, jobs in ((timed, 1), ([name for name in names if name not in timed], wish.jobs or usual_jobs())):
+    for some, jobs in ((timed, 1), ([name for name in order if name not in timed], wish.jobs or usual_jobs())):
         with console.status("") as status, ThreadPoolExecutor(jobs) as pool:
             running = {pool.submit(one, name, wish, stop): name for name in some}
             try:
@@ -84,10 +85,10 @@ def usual_jobs() -> int:
     return min(runtime.core_count(), 4)
 
 
-def _clocked(name: str) -> bool:
-    """Whether it measures times; of a study that cannot be loaded nothing is known."""
+def _says(name: str, what: str) -> bool:
+    """Whether a study says so of itself; of one that cannot be loaded nothing is known."""
     try:
-        return study.load_study(name).clocked
+        return getattr(study.load_study(name), what)
     except ValueError:
         return False
 

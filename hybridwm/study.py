@@ -28,6 +28,9 @@ class Study:
     clocked: ClassVar[bool] = False
     """Whether it measures how long things take, so that `run all` runs nothing beside it."""
 
+    lengthy: ClassVar[bool] = False
+    """Whether it takes longer than most, so that `run all` begins with it."""
+
     out: Path
     """Folder for results.json, figures and tables."""
     quick: bool = False

@@ -28,7 +28,7 @@ def seen(monkeypatch):
         return Outcome(name, "done")
 
     monkeypatch.setattr(everything, "chosen", lambda only: ["first", "timed", "third"])
-    monkeypatch.setattr(everything, "_clocked", lambda name: name == "timed")
+    monkeypatch.setattr(everything, "_says", lambda name, what: name == "timed" and what == "clocked")
     monkeypatch.setattr(everything, "one", one)
     return together
 

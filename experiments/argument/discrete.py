@@ -66,12 +66,13 @@ class Work(NamedTuple):
     updates: float  # of the hybrid, of the usual
     network: int  # updates of a network; half as many where it is tuned
     candidates: int  # ways to build one that are tried
+    quick: bool = False
 
 
 def work_of(options: Discrete) -> Work:
     """The study's, or a first look's."""
     if options.quick:
-        return Work(20, 12, 6, 0.1, 600, 2)
+        return Work(20, 12, 6, 0.1, 600, 2, quick=True)
     return Work(30, 36, 10, 0.1, 1500, 3)
 
 
@@ -150,7 +151,7 @@ class Bench:
             seconds[name] = process_time() - begun
         self.watch(f"seed {seed}: {HYBRID}")
         begun, size = process_time(), Size(0, 0, 0, self.work.updates)
-        fitted = fit(self.training(seed), replace(options_of(ROD, size, seed), identify_most=96))
+        fitted = fit(self.training(seed), replace(options_of(ROD, size, seed, quick=self.work.quick), identify_most=96))
         models[HYBRID], seconds[HYBRID] = Subject(fitted.model, fitted.params), process_time() - begun
         self.watch(f"seed {seed}: questions")
         found = self._judged(models, self.asked)

@@ -32,6 +32,7 @@ class Discrete(Seeded):
     """A rod near its breaking point: which of the states that models foretell could not be at all?"""
 
     function: ClassVar[str] = "experiments.argument.discrete:run"
+    lengthy: ClassVar[bool] = True
 
     out: Path = Path("runs/discrete")
     """Folder for results.json, figure, table, finished parts and the episodes themselves."""

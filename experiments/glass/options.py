@@ -14,6 +14,7 @@ class Glass(Seeded):
     """Handle a glass that breaks: collect, fit, plan in closed loop, compare with rivals, report."""
 
     function: ClassVar[str] = "experiments.glass.study:run"
+    lengthy: ClassVar[bool] = True
 
     out: Path = Path("runs/glass")
     """Folder for results.json, figures, the page and everything that a later run goes on from."""

@@ -51,8 +51,8 @@ class Asked(NamedTuple):
     said: dict[str, Prediction]
 
 
-def options_of(world: World, size: Size, seed: int) -> FitOptions:
-    """How each world's model is fitted; what the box's engine lacks is a chart of its ground, and no forces."""
+def options_of(world: World, size: Size, seed: int, *, quick: bool = False) -> FitOptions:
+    """How each world's model is fitted (quick: on single rows alone); what the box's engine lacks is a chart of its ground, and no forces."""
     many = lambda n: max(20, round(n * size.updates))  # noqa: E731
     stages = (Stage(horizon=0, updates=many(12_000), batch=512, look=many(2000)),)
     common: dict[str, Any] = {
@@ -65,7 +65,8 @@ def options_of(world: World, size: Size, seed: int) -> FitOptions:
     }
     if world.name == "rod":  # a weld is stiff: what single rows say does not yet last a second
         grown = Stage(horizon=20, updates=many(600), batch=64, look=many(100))
-        stages = (Stage(horizon=0, updates=many(8000), batch=512, look=many(4000)), grown)
+        single = Stage(horizon=0, updates=many(8000), batch=512, look=many(4000))
+        stages = (single,) if quick else (single, grown)
     if world.name == "box":
         return FitOptions(stages=(), ground=world.place, lag=False, **common)
     model = ModelOptions(hold=HOLD[world.name], corrections=("friction",) if world.name == "pendulum" else ())
@@ -88,7 +89,7 @@ def measured(world: World, seed: int, options: Worlds, watch: Callable[[str], No
     watch("data")
     training = recorded(world, data / f"train-{seed}", episodes=size.training, seed=seed, seconds=None)
     inside = recorded(world, data / "inside", episodes=size.test, seed=TEST_SEED, seconds=None)
-    fitted = fit(training, options_of(world, size, seed), watch=lambda stage, _: watch(stage))
+    fitted = fit(training, options_of(world, size, seed, quick=options.quick), watch=lambda stage, _: watch(stage))
     watch("network alone")
     rival = fit_rival(training, rival_of(world, size, seed))
     plain = fitted.identified.params if fitted.identified else None

@@ -14,6 +14,7 @@ class Worlds(Seeded):
     """Three worlds that the engine does not know: what the hybrid learns of them, and what it makes of what it never saw."""
 
     function: ClassVar[str] = "experiments.worlds.study:run"
+    lengthy: ClassVar[bool] = True
 
     out: Path = Path("runs/worlds")
     """Folder for results.json, figures, table, finished parts and the episodes themselves."""
