@@ -52,7 +52,7 @@ class Asked(NamedTuple):
 
 
 def options_of(world: World, size: Size, seed: int, *, quick: bool = False) -> FitOptions:
-    """How each world's model is fitted (quick: on single rows alone); what the box's engine lacks is a chart of its ground, and no forces."""
+    """How each world's model is fitted; what the box's engine lacks is a chart of its ground. quick: on single rows alone."""
     many = lambda n: max(20, round(n * size.updates))  # noqa: E731
     stages = (Stage(horizon=0, updates=many(12_000), batch=512, look=many(2000)),)
     common: dict[str, Any] = {
