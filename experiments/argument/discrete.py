@@ -66,13 +66,12 @@ class Work(NamedTuple):
     updates: float  # of the hybrid, of the usual
     network: int  # updates of a network; half as many where it is tuned
     candidates: int  # ways to build one that are tried
-    quick: bool = False
 
 
 def work_of(options: Discrete) -> Work:
     """The study's, or a first look's."""
     if options.quick:
-        return Work(20, 12, 6, 0.1, 600, 2, quick=True)
+        return Work(20, 12, 6, 0.1, 600, 2)
     return Work(30, 36, 10, 0.1, 1500, 3)
 
 
@@ -87,7 +86,7 @@ class Bench:
     """The parts of the study, each kept where it has been found."""
 
     def __init__(self, options: Discrete, watch: Callable[[str], None]) -> None:
-        self.work, self.folder, self.watch = work_of(options), place(options), watch
+        self.work, self.folder, self.watch, self.quick = work_of(options), place(options), watch, options.quick
         self.scene = model_scene(ROD)
 
     @cached_property
@@ -151,7 +150,7 @@ class Bench:
             seconds[name] = process_time() - begun
         self.watch(f"seed {seed}: {HYBRID}")
         begun, size = process_time(), Size(0, 0, 0, self.work.updates)
-        fitted = fit(self.training(seed), replace(options_of(ROD, size, seed, quick=self.work.quick), identify_most=96))
+        fitted = fit(self.training(seed), replace(options_of(ROD, size, seed, quick=self.quick), identify_most=96))
         models[HYBRID], seconds[HYBRID] = Subject(fitted.model, fitted.params), process_time() - begun
         self.watch(f"seed {seed}: questions")
         found = self._judged(models, self.asked)

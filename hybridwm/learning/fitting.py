@@ -29,7 +29,7 @@ from hybridwm.learning.contenders import GIVEN, HYBRID, IDENTIFIED, as_given
 from hybridwm.learning.identification import Identified, identify
 from hybridwm.learning.measure import Worth, paired, window_errors, worth
 from hybridwm.learning.survival import learn_events
-from hybridwm.learning.training import Batch, Progress, Stage, Training, batch_of, rounded, take, unbroken
+from hybridwm.learning.training import Batch, Progress, Stage, Training, batch_of, evenly, unbroken
 from hybridwm.learning.unknowns import Unknown
 from hybridwm.logs.recordings import Dataset, Windows, split, windows
 from hybridwm.logs.stepping import ready
@@ -160,10 +160,7 @@ def identified(
 def _some(dataset: Dataset, options: FitOptions, seconds: float, most: int) -> Windows:
     """Unbroken windows of so many seconds, at most so many, spread evenly."""
     steps = max(1, round(seconds / dataset.dt))
-    cut = unbroken(windows(dataset, steps, past=memory(dataset, options)))
-    count = len(cut.start)
-    keep = min(most, rounded(count))
-    return take(cut, np.linspace(0, count - 1, keep).round().astype(int))
+    return evenly(unbroken(windows(dataset, steps, past=memory(dataset, options))), most)
 
 
 def judged_windows(held_out: Dataset, options: FitOptions) -> tuple[Batch, np.ndarray]:
@@ -290,7 +287,7 @@ def _residual(
         if log is not None:
             log.save(int(now.stage) * 1_000_000 + int(now.chunk), now)
     watch("trust", None)
-    return trusted(model, with_weights(params, jax.device_get(now.best)), single.answer.raw, judge)
+    return trusted(model, with_weights(params, now.best), single.answer.raw, judge)
 
 
 def _resumed(log: Any, begin: Training) -> Training:

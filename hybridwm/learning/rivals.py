@@ -25,7 +25,7 @@ import optax
 import physics
 from hybridwm.learning.fitting import FitOptions, judged_windows, prepared
 from hybridwm.learning.measure import LOST, window_errors
-from hybridwm.learning.training import ownership, rounded, take
+from hybridwm.learning.training import evenly, ownership
 from hybridwm.logs import tangent
 from hybridwm.logs.recordings import Dataset, Windows, windows
 from hybridwm.world import network
@@ -122,8 +122,7 @@ def transitions(
     """Strides of so many rows, beginning anywhere, at most so many; their starts shaken by `noise`."""
     total = sum(max(0, len(r.ctrl) - rows + 1) for r in dataset.recordings)
     cut = windows(dataset, rows, stride=max(1, -(-total // most)), past=model.past * rows)
-    count = len(cut.start)
-    cut = take(cut, np.linspace(0, count - 1, rounded(count)).round().astype(int))
+    cut = evenly(cut, len(cut.start))
     return _transitions(model, _shaken(model, cut, noise, np.random.default_rng([seed, 7])) if noise else cut, rows)
 
 

@@ -74,6 +74,12 @@ def rounded(count: int) -> int:
     return count // step * step
 
 
+def evenly(cut: Windows, most: int) -> Windows:
+    """At most so many of the windows, a rounded number, spread evenly."""
+    count = len(cut.start)
+    return take(cut, np.linspace(0, count - 1, min(most, rounded(count))).round().astype(int))
+
+
 def predicted(model: Any, params: Any, given: Batch, *, grouped: bool = False) -> tuple[Array, Array]:
     """(qpos, qvel) after each row, [H, nq, W] and [H, nv, W], of any model with a WorldModel's init and rollout.
 
@@ -136,9 +142,7 @@ class Rows(NamedTuple):
 
 def rows_of(model: WorldModel, params: WorldParams, training: Dataset, past: int, most: int = 100_000) -> Rows:
     """At most so many, spread evenly."""
-    cut = unbroken(windows(training, 1, past=past))
-    count = len(cut.start)
-    cut = take(cut, np.linspace(0, count - 1, min(most, rounded(count))).round().astype(int))
+    cut = evenly(unbroken(windows(training, 1, past=past)), most)
     answer = respond(model, params, jax.tree.map(jnp.asarray, batch_of(cut, training.substeps)))
     return Rows(answer, np.asarray(cut.episode), training.dt)
 
@@ -278,10 +282,11 @@ def train(
         for c in range(start, -(-stage.updates // chunk)):
             fresh = jax.random.fold_in(jax.random.fold_in(key, number), c)
             weights, memory, value = update(fresh, now.weights, now.optimiser, params, size, cut, owned, count=chunk)
-            error = score(jax.device_get(weights))  # on one device, as all that asks for an error
+            here = jax.device_get(weights)  # off the devices: who asks with them computes once, not on each
+            error = score(here)
             better = error < float(now.score)
             last = (c + 1) * chunk >= stage.updates
-            best, least = (weights, jnp.asarray(error)) if better else (now.best, now.score)
+            best, least = (here, jnp.asarray(error)) if better else (now.best, now.score)
             now = Training(weights, memory, best, least, jnp.int32(number), jnp.int32(c + 1))
             if last and number + 1 < len(stages):  # the next stage goes on from the best
                 fresh_memory = optimiser(stages[number + 1]).init(best)
