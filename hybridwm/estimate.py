@@ -4,6 +4,7 @@
     predict     X_i⁺ = f(X_i, u)          x̄, P = mean, spread of X⁺  + Q
     update      Y_i  = s(X_i, u)          S = spread of Y + R,   K = C S⁻¹,   x̄ ← x̄ ⊕ K ν,   P ← P − K S Kᵀ,   ν = y − Ȳ
     late        a reading is D steps old: the belief lives D steps ago, and is carried to now with the commands given since
+    sum         K beliefs side by side, narrow along one coordinate, weighed by what each expected: p(y) ∝ e^{−ε/2} |S|^−½
     mismatch    ε = νᵀ S⁻¹ ν ~ χ²_m while the model is right; a running mean that chance would not explain lowers trust
 
 The state is any tree with the worlds last, of what the step moves and of what only slowly changes: θ of *this* bolt or glass is
@@ -23,6 +24,8 @@ import numpy as np
 from physics import smallmat
 
 Array = jax.Array
+_LEAST_LOG = -80.0
+"""Of an alternative's weight: none is ruled out for good by one odd reading."""
 _LEAST = 1e-7
 """Share of a variance below which a pivot counts as lost."""
 
@@ -50,6 +53,8 @@ class Innovation(NamedTuple):
     """`[m, W]` ν."""
     squared: Array
     """`[W]` ε = νᵀ S⁻¹ ν."""
+    log_likelihood: Array
+    """`[W]` −(ε + ln |S|)/2."""
 
 
 class Filter(NamedTuple):
@@ -63,12 +68,18 @@ class Filter(NamedTuple):
     """update(params, belief, reading `[m, W]`, ctrl) -> (Belief, Innovation)."""
     std: Callable[[Belief], Array]
     """std(belief) -> `[n, W]` in the units of the state."""
+    space: Space
+    unit: Array
+    """`[n]` of the tangent coordinates in covariances."""
+    whole: Callable[[Any], Belief] = lambda belief: belief
+    """whole(belief) -> one `Belief` with the mean and spread of all that is held."""
 
 
 class Tracking(NamedTuple):
     """A belief about D steps ago, and the commands given since, oldest first."""
 
-    belief: Belief
+    belief: Any
+    """`Belief`, or what the filter holds instead."""
     past: Array
     """`[D, nu, W]`."""
 
@@ -164,7 +175,9 @@ def unscented(
         move = jnp.sum(gain * told[:, None], 0) * unit
         cov = belief.cov - jnp.sum(gain[:, :, None] * cross[:, None], 0)
         squared = jnp.sum(told * smallmat.solve(factor, told), 0)
-        return Belief(space.plus(belief.mean, move), (cov + jnp.swapaxes(cov, 0, 1)) / 2), Innovation(error, squared)
+        log_root = jnp.sum(jnp.log(jnp.broadcast_to(noise, error.shape)) - jnp.log(factor.inverse), 0)  # ln |S|^½
+        innovation = Innovation(error, squared, -squared / 2 - log_root)
+        return Belief(space.plus(belief.mean, move), (cov + jnp.swapaxes(cov, 0, 1)) / 2), innovation
 
     def init(mean: Any, std: Any) -> Belief:
         worlds = jax.tree.leaves(mean)[0].shape[-1]
@@ -175,7 +188,73 @@ def unscented(
     def std(belief: Belief) -> Array:
         return jnp.sqrt(jnp.stack([jnp.maximum(belief.cov[i, i], 0) for i in range(n)])) * unit
 
-    return Filter(init, predict, update, std)
+    return Filter(init, predict, update, std, space, jnp.asarray(unit[:, 0]))
+
+
+class Alternatives(NamedTuple):
+    """What is thought of W worlds, K times: worlds lie K by K in a belief of K W."""
+
+    belief: Belief
+    log_weight: Array
+    """`[K, W]`."""
+
+
+def gaussian_sum(filter_: Filter, *, axis: int, count: int, width: float = 2.2) -> Filter:
+    """The filter K = `count` times, from narrow beginnings spread over ± `width` standard deviations of coordinate `axis`.
+
+    For a coordinate that tells nothing until something is reached, as where a joint closes: a broad Gaussian is pushed along by
+    what has not happened yet and grows sure of it, where narrow ones are ruled out one by one. The sum begins with the variance
+    of one. An innovation's `squared` is that of the alternatives which the reading leaves.
+    """
+    if count < 2 or not 0 <= axis < filter_.space.size:
+        raise ValueError(
+            f"count={count}, axis={axis}: give at least 2, and one of the {filter_.space.size} coordinates"
+        )
+    places = np.linspace(-width, width, count)
+    narrow = 0.75 * (places[1] - places[0])
+    if narrow >= 1:
+        raise ValueError(f"count={count} with width={width:g}: too few to be narrower than the whole")
+    log_prior = -np.square(places) / (2 * (1 - narrow**2))
+    log_prior -= np.log(np.exp(log_prior).sum())
+
+    def apart(x: Array) -> Array:
+        return x.reshape(*x.shape[:-1], count, -1)
+
+    def wide(x: Any) -> Any:
+        return jax.tree.map(lambda leaf: jnp.tile(leaf, count), x)
+
+    def init(mean: Any, std: Any) -> Alternatives:
+        n, worlds = filter_.space.size, jax.tree.leaves(mean)[0].shape[-1]
+        std = jnp.broadcast_to(jnp.asarray(std, jnp.result_type(float)).reshape(n, -1), (n, worlds))
+        moved = jnp.zeros((n, count, worlds)).at[axis].set(jnp.asarray(places)[:, None] * std[axis])
+        mean = filter_.space.plus(wide(mean), moved.reshape(n, -1))
+        belief = filter_.init(mean, wide(std.at[axis].multiply(narrow)))
+        return Alternatives(belief, jnp.repeat(jnp.asarray(log_prior, std.dtype)[:, None], worlds, 1))
+
+    def predict(params: Any, held: Alternatives, ctrl: Array) -> Alternatives:
+        return held._replace(belief=filter_.predict(params, held.belief, wide(jnp.asarray(ctrl))))
+
+    def update(params: Any, held: Alternatives, reading: Array, ctrl: Array) -> tuple[Alternatives, Innovation]:
+        belief, each = filter_.update(params, held.belief, wide(reading), wide(jnp.asarray(ctrl)))
+        likely = apart(each.log_likelihood)
+        joint = held.log_weight + jnp.where(jnp.isfinite(likely), likely, -jnp.inf)
+        together = jax.nn.logsumexp(joint, 0)
+        before, after = jnp.exp(held.log_weight), jnp.exp(joint - together)
+        mean = lambda share, x: jnp.sum(jnp.where(share > 0, share * apart(x), 0), -2)  # noqa: E731
+        innovation = Innovation(mean(before, each.error), mean(after, each.squared), together)
+        return Alternatives(belief, jnp.maximum(joint - together, _LEAST_LOG)), innovation
+
+    def whole(held: Alternatives) -> Belief:
+        share, best = jax.nn.softmax(held.log_weight, 0), jnp.argmax(held.log_weight, 0)
+        centre = jax.tree.map(lambda leaf: apart(leaf)[..., best, jnp.arange(len(best))], held.belief.mean)
+        far = apart(filter_.space.minus(held.belief.mean, wide(centre))) / filter_.unit[:, None, None]  # [n, K, W]
+        far = jnp.where(share > 0, far, 0)
+        shift = jnp.sum(share * far, 1)
+        off = far - shift[:, None]
+        cov = jnp.sum(share * (apart(held.belief.cov) + off[:, None] * off[None]), 2)
+        return Belief(filter_.space.plus(centre, shift * filter_.unit[:, None]), cov)
+
+    return filter_._replace(init=init, predict=predict, update=update, std=lambda x: filter_.std(whole(x)), whole=whole)
 
 
 def delayed(filter_: Filter, *, delay: int, nu: int) -> Tracker:
@@ -184,16 +263,16 @@ def delayed(filter_: Filter, *, delay: int, nu: int) -> Tracker:
         raise ValueError(f"delay={delay!r}: give a whole number of steps, at least 0")
 
     def init(mean: Any, std: Any) -> Tracking:
-        belief = filter_.init(mean, std)
-        return Tracking(belief, jnp.zeros((delay, nu, belief.cov.shape[-1]), belief.cov.dtype))
+        worlds = jax.tree.leaves(mean)[0].shape[-1]
+        return Tracking(filter_.init(mean, std), jnp.zeros((delay, nu, worlds), jnp.result_type(float)))
 
     def see(params: Any, tracking: Tracking, reading: Array) -> tuple[Tracking, Belief, Innovation]:
-        held = tracking.past[0] if delay else jnp.zeros((nu, tracking.belief.cov.shape[-1]), reading.dtype)
+        held = tracking.past[0] if delay else jnp.zeros((nu, reading.shape[-1]), reading.dtype)
         belief, innovation = filter_.update(params, tracking.belief, reading, held)
         now = belief
         for ctrl in tracking.past:
             now = filter_.predict(params, now, ctrl)
-        return tracking._replace(belief=belief), now, innovation
+        return tracking._replace(belief=belief), filter_.whole(now), innovation
 
     def act(params: Any, tracking: Tracking, ctrl: Array) -> Tracking:
         line = jnp.concatenate([tracking.past, jnp.asarray(ctrl, tracking.past.dtype)[None]])

@@ -7,7 +7,16 @@ import pytest
 from jaxprs import lapack_primitives
 
 from hybridwm import estimate
-from hybridwm.estimate import adapting, delayed, fresh_mismatch, joint_space, unscented, vector_space, watch
+from hybridwm.estimate import (
+    adapting,
+    delayed,
+    fresh_mismatch,
+    gaussian_sum,
+    joint_space,
+    unscented,
+    vector_space,
+    watch,
+)
 
 A = np.array([[1.0, 0.1, 0.0], [-0.2, 0.95, 0.05], [0.0, 0.0, 0.9]])
 B = np.array([[0.0], [0.1], [0.3]])
@@ -145,6 +154,48 @@ def test_theta_is_found_while_running_with_its_uncertainty():
     error = np.asarray(now.mean[1][0]) - np.log(truth)
     assert float(jnp.max(std)) < 0.05
     assert 0.7 < np.sqrt(np.mean((error / std) ** 2)) < 1.3
+
+
+def test_a_sum_of_narrow_beliefs_is_the_broad_one_where_all_is_linear(linear):
+    """Eleven pieces of a Gaussian are a Gaussian to some per cent, and so is what each of them is told."""
+    _, ctrls, readings = history(40)
+    means, _ = kalman(ctrls, readings)
+    nows, told = track(delayed(gaussian_sum(linear, axis=1, count=11, width=3.0), delay=0, nu=1), A, ctrls, readings)
+    alone, once = track(delayed(linear, delay=0, nu=1), A, ctrls, readings)
+    for h in (0, 5, 39):
+        np.testing.assert_allclose(nows[h].mean, means[h], atol=0.03)
+        np.testing.assert_allclose(linear.std(nows[h]), linear.std(alone[h]), rtol=0.05)
+        np.testing.assert_allclose(told[h].log_likelihood, once[h].log_likelihood, atol=0.1)
+        np.testing.assert_allclose(told[h].error, once[h].error, atol=0.06)
+
+
+def test_a_seat_that_shows_itself_only_when_reached_is_found_by_a_sum_and_missed_by_a_broad_belief():
+    """A pointer runs at a known pace and is pushed back beyond an unknown seat; one broad belief grows sure of it too early."""
+    seats = np.random.default_rng(5).uniform(-1.7, 1.7, WORLDS)
+    single = unscented(
+        lambda params, x, ctrl: x.at[0].add(0.05), lambda params, x, ctrl: jnp.maximum(x[:1] - x[1:], 0),
+        space=vector_space(2), process_std=[1e-3, 1e-4], noise_std=[0.05], scale=[0.1, 0.1],
+    )  # fmt: skip
+    found = {}
+    for name, filter_ in (("broad", single), ("sum", gaussian_sum(single, axis=1, count=13))):
+        tracker, rng = delayed(filter_, delay=0, nu=1), np.random.default_rng(6)
+        see, act = jax.jit(tracker.see), jax.jit(tracker.act)
+        tracking, place = tracker.init(jnp.zeros((2, WORLDS)).at[0].set(-3.0), [1e-3, 1.0]), -3.0
+        now = tracking.belief
+        for _ in range(110):
+            reading = np.maximum(place - seats, 0) + 0.05 * rng.normal(size=(1, WORLDS))
+            tracking, now, _ = see(None, tracking, jnp.asarray(reading, jnp.float32))
+            tracking, place = act(None, tracking, jnp.zeros((1, WORLDS))), place + 0.05
+        error = np.asarray(now.mean[1]) - seats
+        found[name] = np.sqrt(np.mean(error**2)), np.sqrt(np.mean((error / filter_.std(tracking.belief)[1]) ** 2))
+    assert found["sum"][0] < 0.5 * found["broad"][0], found
+    assert found["sum"][1] < 1.5 < found["broad"][1], found
+
+
+@pytest.mark.parametrize(("axis", "count", "words"), [(0, 1, "at least 2"), (3, 5, "3 coordinates"), (0, 3, "too few")])
+def test_a_sum_that_is_none_is_refused(linear, axis, count, words):
+    with pytest.raises(ValueError, match=words):
+        gaussian_sum(linear, axis=axis, count=count)
 
 
 def test_a_certain_direction_stays_certain():

@@ -19,7 +19,7 @@ from experiments.bolt.model import Bolted, Params, Turning
 from experiments.bolt.rack import CONTROL_S
 from experiments.bolt.search import PACE, PLANS, Goal, Pace, Plans, left_to_turn, search
 from experiments.bolt.tracking import SENSED, USUAL, Belonging, Ways, first, force_std, snug_std, tracker
-from hybridwm.estimate import Tracking, fresh_mismatch, watch
+from hybridwm.estimate import Alternatives, Tracking, fresh_mismatch, watch
 
 Array = jax.Array
 FIRST, TURNING = 0.1, 0.1
@@ -116,7 +116,7 @@ def mpc(
         mismatch, trust = watch(memory.mismatch, innovation._replace(squared=innovation.squared / ways.usual))
         state = now.mean._replace(trust=trust)
         state = state._replace(force=bolted.force(params, state))
-        believed = tracking.belief._replace(mean=tracking.belief.mean._replace(trust=trust))
+        believed = trusting(tracking.belief, trust)
         going = jnp.where(jnp.abs(state.qvel[1]) > TURNING, jnp.abs(state.motor), memory.going)
         back, done = judged(rule, params, memory, state, targets)
         memory = memory._replace(tracking=tracking._replace(belief=believed), mismatch=mismatch, trust=trust, going=going,
@@ -152,6 +152,13 @@ def mpc(
         return memory, ctrl, told
 
     return Controller(begin, act, Parts(see, plan, settle))
+
+
+def trusting(belief: Any, trust: Array) -> Any:
+    """The belief, its residual believed so far [W]; every one of `Alternatives`."""
+    if isinstance(belief, Alternatives):
+        return belief._replace(belief=trusting(belief.belief, jnp.tile(trust, len(belief.log_weight))))
+    return belief._replace(mean=belief.mean._replace(trust=trust))
 
 
 def onward(plan: Array) -> Array:

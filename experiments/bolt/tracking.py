@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from experiments.bolt.model import Bolted, Params, Turning
 from experiments.bolt.rack import ANGLE_STD, ANGLE_STEP, CONTROL_S, EFFORT_STD, EFFORT_STEP, SENSOR_DELAY
-from hybridwm.estimate import Space, Tracker, delayed, unscented
+from hybridwm.estimate import Space, Tracker, delayed, gaussian_sum, unscented
 
 Array = jax.Array
 SCALE = (1e-2, 1e-2, 0.3, 0.3, 1e-2, 1e-2, 3e-2)
@@ -29,10 +29,12 @@ class Ways(NamedTuple):
     motor: float = 2e-3
     grip: float = 0.02  # of ln friction, per root rad turned
     usual: float = 8.0  # ε in a run that nothing is wrong with, over what chance would give
+    seats: int = 1  # beliefs beside one another, each of another q_snug
 
 
-USUAL, SENSED = Ways(), Ways(speed=0.3, grip=0.007, usual=3.0)
-"""Told everything; by sensors, where the doubt must be large enough not to be sure of q_snug before it is."""
+SEATS = 12
+USUAL, SENSED = Ways(), Ways(grip=0.007, usual=3.0, seats=SEATS)
+"""Told everything; by sensors."""
 
 
 class Belonging(NamedTuple):
@@ -90,6 +92,8 @@ def tracker(bolted: Bolted, *, sensors: bool, ways: Ways = USUAL) -> Tracker:
         return bolted.step(params, x, ctrl)[0]
 
     filter_ = unscented(step, sense, space=SPACE, process_std=process, noise_std=noise, scale=SCALE)
+    if ways.seats > 1:
+        filter_ = gaussian_sum(filter_, axis=SNUG, count=ways.seats)
     return delayed(filter_, delay=delay, nu=1)
 
 
