@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from physics.types import State as State
     from physics.wear import ImpulseBreak as ImpulseBreak
     from physics.wear import LoadBreak as LoadBreak
+    from physics.wear import without_luck as without_luck
 
 _HOMES = {
     "physics.balance": ("energy", "momentum", "supplied"),
@@ -69,7 +70,7 @@ _HOMES = {
     "physics.scene": ("Bond", "Scene", "load_scene", "shipped_scenes"),
     "physics.sensing": ("sensors",),
     "physics.types": ("Engine", "Info", "Params", "State"),
-    "physics.wear": ("ImpulseBreak", "LoadBreak"),
+    "physics.wear": ("ImpulseBreak", "LoadBreak", "without_luck"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

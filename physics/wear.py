@@ -8,8 +8,9 @@ it: only a load filtered over ≥ 10 ms, an impulse over ≥ 10 ms, and the dama
     breaks when L ≥ s or D ≥ 1
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
@@ -17,6 +18,11 @@ import numpy as np
 from physics.effects import Effect
 
 SHORTEST = 0.01  # s
+
+
+def without_luck(effects: Sequence[Any]) -> tuple[Any, ...]:
+    """The same effects, every strength at the middle of what is drawn: all that can be known of an episode beforehand."""
+    return tuple(replace(one, scatter=0.0) if getattr(one, "scatter", 0.0) else one for one in effects)
 
 
 class Fatigue(NamedTuple):

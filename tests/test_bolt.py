@@ -139,7 +139,10 @@ def part(off, seed):
         "told_std": np.full(4, 3e-3),
         "settled_s": np.ones(4),
     }
-    events = {"hybrid": {"hit": 10, "false": 0, "missed": 1, "right": 50}}
+    events = {
+        "hybrid": {"hit": 10, "false": 0, "missed": 1, "right": 50},
+        "reality": {"hit": 11, "false": 0, "missed": 0, "right": 50},
+    }
     return {"racks": {"hybrid-truth": rack_, "hybrid-sensors": rack_}, "prediction": {n: {"rms": x} for n, x in rms.items()},
             "events": events}  # fmt: skip
 
@@ -152,6 +155,7 @@ def test_claims_count_what_they_say():
     assert found["within_hybrid-sensors"].value == 7 / 8
     assert found["strips_hybrid-sensors"].holds
     assert found["events_f1"].value == pytest.approx(20 / 21)
+    assert "1.000" in found["events_f1"].statement
     assert found["ahead_identified"].value == pytest.approx(0.25, rel=0.15)
     assert found["ahead_network"].holds
     assert found["plan_in_time"].value == found["deadline"].value == 0.5

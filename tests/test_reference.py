@@ -20,7 +20,7 @@ from physics.reality import Reality
 from physics.recompile import recompile
 from physics.reference import Reference, Unstable
 from physics.scene import load_scene
-from physics.wear import ImpulseBreak, LoadBreak
+from physics.wear import ImpulseBreak, LoadBreak, without_luck
 
 G = 9.81
 STACK = """<mujoco><option timestep="0.002" cone="elliptic"/>
@@ -269,6 +269,15 @@ def test_bonds_break_by_hidden_rules():
         Reality(scene, [LoadBreak(bond="arm", strength=(1.0, 1.0), filter_s=0.001)])
     with pytest.raises(ValueError, match="'leg'"):
         Reality(scene, [LoadBreak(bond="leg", strength=(1.0, 1.0))])
+
+
+def test_without_luck_every_episode_breaks_alike():
+    scene, weight = load_scene(HANG), 1.5 * G
+    drawn = (LoadBreak(bond="arm", strength=(0.8 * weight, 1e3), scatter=0.1, life_s=0.5),)
+    times = {name: {Reality(scene, effects).episode(np.zeros((500, 0)), seed=seed).breaks[0][1] for seed in range(4)}
+             for name, effects in (("drawn", drawn), ("known", without_luck(drawn)))}  # fmt: skip
+    assert len(times["drawn"]) > 1
+    assert len(times["known"]) == 1
 
 
 def test_unknown_names_are_refused(slide):

@@ -99,15 +99,38 @@ def predictions(subjects: dict[str, Subject], logs: Logs) -> dict[str, Any]:
 
 def events(subject: Subject, logs: Logs) -> dict[str, int]:
     """Strips foretold over 1 s on the rig: true and false positives and negatives."""
-    rows, tally = range(30, len(logs.ctrl) - AHEAD, 10), {"hit": 0, "false": 0, "missed": 0, "right": 0}
+    rows, found = window_rows(logs), []
     for row, start in zip(rows, starts(subject, logs, rows), strict=True):
         start = start._replace(intact=jnp.ones_like(start.motor))
         told = np.asarray(subject.lens.foretell(subject.params, start, ahead(logs, row))[2][-1]) < 0.5
+        found.append(told)
+    return tally(logs, found)
+
+
+def most_known(logs: Logs, middling: Logs) -> dict[str, int]:
+    """The same of reality itself, which knows all but how strong each thread is: what any model may reach."""
+    return tally(logs, [middling.stripped <= row + AHEAD for row in window_rows(logs)])
+
+
+def window_rows(logs: Logs) -> range:
+    """Rows at which a window of 1 s begins."""
+    return range(30, len(logs.ctrl) - AHEAD, 10)
+
+
+def tally(logs: Logs, told: Sequence[np.ndarray]) -> dict[str, int]:
+    """How the strips told of each window [W] came out, of threads that hold when it begins."""
+    found = {"hit": 0, "false": 0, "missed": 0, "right": 0}
+    for row, told_now in zip(window_rows(logs), told, strict=True):
         real, sound = logs.stripped <= row + AHEAD, logs.stripped > row + 1
-        cases = {"hit": told & real, "false": told & ~real, "missed": ~told & real, "right": ~told & ~real}
+        cases = {
+            "hit": told_now & real,
+            "false": told_now & ~real,
+            "missed": ~told_now & real,
+            "right": ~told_now & ~real,
+        }
         for word, which in cases.items():
-            tally[word] += int((which & sound).sum())
-    return tally
+            found[word] += int((which & sound).sum())
+    return found
 
 
 def traces(driven: dict[Any, Driven], bolt: int = 0) -> dict[str, Any]:

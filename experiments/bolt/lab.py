@@ -29,10 +29,10 @@ class Logs(NamedTuple):
     friction: Any  # [W] as they are, for judging only
 
 
-def explored(count: int, seed: int) -> Logs:
+def explored(count: int, seed: int, *, lucky: bool = True) -> Logs:
     """So many bolts, each turned once."""
     bolts, rng = drawn(count, seed), np.random.default_rng([seed, 29])
-    real, _ = rack(bolts, sensors=False)
+    real, _ = rack(bolts, sensors=False, lucky=lucky)
     return logged(real.episode(wandering(rng, count), seed=seed), bolts)
 
 

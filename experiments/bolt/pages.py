@@ -86,6 +86,7 @@ def claims_of(parts: Parts, clock: Mapping[str, Any]) -> list[Claim]:
             )
         )
     statement = "F1 of strips foretold over 1 s, on unseen bolts of the rig"
+    statement += f" (who knows all but the luck of a thread: {f1(parts, 'reality'):.3f})"
     found.append(Claim(id="events_f1", statement=statement, value=f1(parts, "hybrid"), target=0.98, better="higher"))
     chance, true = promises(parts)
     kept = true[chance >= SURE]

@@ -108,8 +108,8 @@ def fastening(bolts: Bolts) -> Fastening:
     )
 
 
-def rack(bolts: Bolts, *, sensors: bool) -> tuple[Reality, Fastening]:
-    """The bolts as they are; with `sensors`, seen through noise, rounding and delay, else as they are."""
+def rack(bolts: Bolts, *, sensors: bool, lucky: bool = True) -> tuple[Reality, Fastening]:
+    """The bolts as they are; with `sensors`, seen through noise, rounding and delay; not `lucky`: threads of middling strength."""
     held = fastening(bolts)
     motors = (MotorDelay(steps=COMMAND_DELAY), MotorLag(time_constant=LAG_S))
     seen = (
@@ -119,4 +119,5 @@ def rack(bolts: Bolts, *, sensors: bool) -> tuple[Reality, Fastening]:
     )
     scene = physics.load_scene(rack_xml(len(bolts.snug), CONTROL_S, driver=1e-2, bolt=1e-3, damping=1.0))
     effects = (*motors, held, *(seen if sensors else ()))
+    effects = effects if lucky else physics.without_luck(effects)
     return Reality(scene, effects, substeps=FINE_STEPS), held

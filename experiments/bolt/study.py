@@ -226,12 +226,14 @@ def seen(bench: Bench, name: str, known: Known) -> judge.Subject:
 
 def judged(bench: Bench, seed: int, driven: dict[Any, Driven], known: Known) -> dict[str, Any]:
     """One seed's numbers."""
-    test = kept_logs(bench.folder / f"test-{seed}.npz", lambda: explored(40, TEST + seed + 500))
+    tested = TEST + seed + 500
+    test = kept_logs(bench.folder / f"test-{seed}.npz", lambda: explored(40, tested))
+    reachable = judge.most_known(test, explored(40, tested, lucky=False))
     subjects = {name: seen(bench, name, known) for name in ("hybrid", "identified", "given", "network")}
     return {
         "racks": {f"{n}-{'sensors' if s else 'truth'}": judge.rack_numbers(d) for (n, s), d in driven.items()},
         "prediction": judge.predictions(subjects, driven["hybrid", True].logs),
-        "events": {n: judge.events(subjects[n], test) for n in ("hybrid", "identified")},
+        "events": {n: judge.events(subjects[n], test) for n in ("hybrid", "identified")} | {"reality": reachable},
         "loss": {"identified": known.identified.loss, "hybrid": known.hybrid.loss},
         "traces": judge.traces(driven),
         "replay": judge.replay_of(subjects["hybrid"], driven["hybrid", True].logs),

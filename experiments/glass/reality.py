@@ -60,9 +60,10 @@ def truth(theta: Params) -> Params:
     return theta._replace(body_mass=mass, body_inertia=inertia, body_ipos=centre)
 
 
-def reality() -> Reality:
-    """The world as it really is."""
-    return Reality(scene(), EFFECTS, params=truth(physics.nominal(scene())), substeps=FINE_STEPS)
+def reality(*, lucky: bool = True) -> Reality:
+    """The world as it really is; not `lucky`: every neck as strong as the middle one."""
+    effects = EFFECTS if lucky else physics.without_luck(EFFECTS)
+    return Reality(scene(), effects, params=truth(physics.nominal(scene())), substeps=FINE_STEPS)
 
 
 def standing(x: float, *, speed: float = 0.0, fork: float = 0.0, low: float = 0.0) -> Start:
