@@ -17,6 +17,7 @@ import signal
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -122,7 +123,7 @@ class Bench:
         for part in options.renew:
             self.numbers["deadlines" if part == "deadline" else part] = {}
         self.command = shlex.join(["python", "benchmarks/planning.py", *_without_places(sys.argv[1:])])
-        self.numbers["commands"] = [*self.numbers.get("commands", []), self.command]
+        self.numbers["commands"] = list(dict.fromkeys([*self.numbers.get("commands", []), self.command]))
 
     def run(self) -> None:
         """All parts that were asked for, written after each."""
@@ -135,7 +136,7 @@ class Bench:
         """What is known so far."""
         claims = targets.claims(self.numbers["races"], self.numbers["deadlines"])
         return results.write(self.options.out, study="planning", config=self._config(), numbers=self.numbers,
-                             claims=claims, seeds=(0,), command=self.command)  # fmt: skip
+                             claims=claims, seeds=(0,), command=_together(self.numbers["commands"]))  # fmt: skip
 
     def _config(self) -> dict[str, Any]:
         """The options, without the user's folders."""
@@ -337,8 +338,14 @@ def judge(name: str, path: str, ctrls: np.ndarray) -> np.ndarray:
 
 
 def _without_places(args: list[str]) -> list[str]:
-    """The command without the user's interpreters."""
-    return ["PYTHON" if i and args[i - 1] in ("--hydrax", "--judo") else word for i, word in enumerate(args)]
+    """The command without the user's interpreters and folders."""
+    places = {"--hydrax": "PYTHON", "--judo": "PYTHON", "--out": "DIR"}
+    return [places.get(args[i - 1], word) if i else word for i, word in enumerate(args)]
+
+
+def _together(commands: Sequence[str]) -> str:
+    """What made results that may have been resumed; `commands` in them names each part."""
+    return commands[0] if len(commands) == 1 else f"python benchmarks/planning.py, in {len(commands)} parts"
 
 
 def main(options: Options) -> None:
