@@ -146,6 +146,7 @@ def draw_races(written: Results, path: Path) -> None:
 def draw_search(written: Results, path: Path) -> None:
     """Cost reached against time: the peers' problems first, then a panel for each shipped task."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     numbers = written.body["numbers"]
     panels = {TITLES[race]: {NAMES[r]: cell["search"] for r, cell in found.items() if "search" in cell}
@@ -160,19 +161,24 @@ def draw_search(written: Results, path: Path) -> None:
     columns = min(3, len(panels))
     figure = Figure(figsize=(4.2 * columns, 3 * -(-len(panels) // columns) + 0.4), layout="constrained")
     axes = figure.subplots(-(-len(panels) // columns), columns, squeeze=False).ravel()
+    planners = list(
+        dict.fromkeys(name for title, curves in panels.items() if title in numbers["shipped"] for name in curves)
+    )
+    colours = dict(zip(NAMES.values(), LINES, strict=False)) | dict(zip(planners, LINES, strict=False))
     for axis, (title, curves) in zip(axes, panels.items(), strict=False):
-        for colour, (name, search) in zip(LINES, curves.items(), strict=False):
+        for name, search in curves.items():
             costs = np.array([np.nan if cost is None else cost for cost in search["costs"]])
             axis.plot(
                 1e3 * np.cumsum(search["seconds"]),
                 costs,
-                color=colour,
+                color=colours[name],
                 label=name,
                 linewidth=1.4,
                 marker=".",
                 markersize=3,
             )
         axis.set(xscale="log", yscale="log" if _wide(curves) else "linear")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_title(title, fontsize="medium", loc="left")
         axis.legend(fontsize=6.5, frameon=False)
         axis.spines[["top", "right"]].set_visible(False)
@@ -210,7 +216,7 @@ def _origin(body: Mapping[str, Any], *, short: bool = False) -> str:
     where = f"{machine['cores']} cores, {machine['memory_gib']} GiB, {machine['accelerator'] or 'no accelerator'}"
     packages = ", ".join(f"{name} {versions.get(name)}" for name in ("jax", "brax", "mujoco", "mujoco-mjx"))
     if short:
-        return f"{where}; {packages}; {body['numbers']['commands'][0]}, {body['date']}"
+        return f"{where}; {packages}; {body['command']}, {body['date']}"
     peers = {name: found[name]["prepared"]["versions"] for found in races.values() for name in ("hydrax", "judo")
              if "prepared" in found.get(name, {})}  # fmt: skip
     beside = "".join(
