@@ -151,3 +151,10 @@ def miss(found: np.ndarray, curve: np.ndarray) -> np.ndarray:
     square = np.where(both, np.nan_to_num(found) - np.nan_to_num(curve), 0.0) ** 2
     with np.errstate(invalid="ignore"):
         return np.sqrt(square.sum(-1) / both.sum(-1))
+
+
+def moved(found: np.ndarray, curve: np.ndarray) -> np.ndarray:
+    """`miss` of the forecast moved by what suits each run best, up to a turn either way: what no forecast may know beforehand."""
+    at = np.arange(BINS)
+    shifts = [np.clip(at + shift, 0, BINS - 1) for shift in range(-AHEAD[-1], AHEAD[-1] + 1)]
+    return np.min([miss(found[..., rows], curve) for rows in shifts], 0)
