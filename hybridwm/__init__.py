@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hybridwm.estimate import adapting as adapting
     from hybridwm.estimate import delayed as delayed
+    from hybridwm.estimate import gaussian_sum as gaussian_sum
     from hybridwm.estimate import unscented as unscented
     from hybridwm.judging.evaluation import Prediction as Prediction
     from hybridwm.judging.evaluation import predict as predict
@@ -106,6 +107,7 @@ if TYPE_CHECKING:
     from physics import shipped_scenes as shipped_scenes
     from physics import supplied as supplied
     from physics import use_cpu_devices as use_cpu_devices
+    from physics import without_luck as without_luck
     from planners import Background as Background
     from planners import Contingency as Contingency
     from planners import Controller as Controller
@@ -148,7 +150,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "hybridwm.learning.survival": ("learn_events",),
-    "hybridwm.estimate": ("adapting", "delayed", "unscented"),
+    "hybridwm.estimate": ("adapting", "delayed", "gaussian_sum", "unscented"),
     "hybridwm.judging.evaluation": ("Prediction", "predict"),
     "hybridwm.learning.contenders": ("Subject",),
     "hybridwm.learning.measure": ("worth",),
@@ -207,6 +209,7 @@ _HOMES = {
         "shipped_scenes",
         "supplied",
         "use_cpu_devices",
+        "without_luck",
     ),
     "planners": (
         "Background",
