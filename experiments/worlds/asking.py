@@ -57,8 +57,8 @@ def options_of(world: World, size: Size, seed: int) -> FitOptions:
     stages = (Stage(horizon=0, updates=many(12_000), batch=512, look=many(2000)),)
     common: dict[str, Any] = {
         "exact": True,
-        "identify_s": 0.05,
-        "identify_most": 512,
+        "identify_s": 0.1 if world.name == "rod" else 0.05,
+        "identify_most": 256 if world.name == "rod" else 512,
         "memory_s": MEMORY_S,
         "validation": VALIDATION,
         "seed": seed,
