@@ -29,7 +29,7 @@ class Size(NamedTuple):
     updates: float  # factor on the training's updates
 
 
-FULL = {"pendulum": Size(40, 6, 4, 2.0), "box": Size(60, 20, 4, 0.5), "rod": Size(80, 60, 4, 4 / 3)}
+FULL = {"pendulum": Size(40, 6, 4, 2.0), "box": Size(60, 20, 4, 0.5), "rod": Size(160, 60, 4, 2.0)}
 QUICK = {"pendulum": Size(4, 2, 2, 0.1), "box": Size(12, 6, 2, 0.1), "rod": Size(30, 20, 2, 0.2)}
 
 SHIFTS = {
