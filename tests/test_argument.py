@@ -92,7 +92,7 @@ def test_only_what_rests_is_asked_for_its_overlap():
 
 @pytest.fixture(scope="module")
 def look():
-    return possible.measurer(physics.brax_engine(model_scene(ROD, step=0.002, rubbing=False)))
+    return possible.measurer(physics.brax_engine(model_scene(ROD)))
 
 
 def test_what_a_weld_allows_and_what_not(look):

@@ -13,6 +13,7 @@ Each seed draws its own training data and networks; all are asked about the same
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, partial
 from time import process_time
 from typing import Any, NamedTuple
@@ -25,15 +26,15 @@ from experiments.argument.options import Discrete
 from experiments.keeping import kept, place
 from experiments.reporting import publish
 from experiments.seeds import over_seeds, spread, told
-from experiments.worlds.asking import MEMORY_S, VALIDATION, asker, windows_of
-from experiments.worlds.episodes import TEST_SEED, model_scene, nearness, recorded
+from experiments.worlds.asking import asker, options_of, windows_of
+from experiments.worlds.episodes import TEST_SEED, Size, model_scene, nearness, recorded
 from experiments.worlds.realities import ROD
 from hybridwm.judging import evaluation
 from hybridwm.judging.figures import canvas
 from hybridwm.learning.contenders import HYBRID, Subject
-from hybridwm.learning.fitting import FitOptions, fit
+from hybridwm.learning.fitting import fit
 from hybridwm.learning.rivals import RivalOptions, fit_rival
-from hybridwm.learning.training import Stage, take
+from hybridwm.learning.training import take
 from hybridwm.logs.recordings import Windows
 from hybridwm.results import Claim
 from hybridwm.world.model import world_model
@@ -49,8 +50,6 @@ KINDS = {
 }
 CANDIDATES = ((0.02, 0.3), (0.04, 0.3), (0.04, 1.0), (0.02, 0.0))
 """Strides in s, noise on the starts."""
-STEP_S = 0.002
-"""Of the models, as the logs have it."""
 FINE = "hybrid, 0.2 ms"
 FINE_STEPS = 10
 WAYS = ("half broken", "pulled apart", "in one another", "any")
@@ -88,7 +87,7 @@ class Bench:
 
     def __init__(self, options: Discrete, watch: Callable[[str], None]) -> None:
         self.work, self.folder, self.watch, self.quick = work_of(options), place(options), watch, options.quick
-        self.scene = model_scene(ROD, step=STEP_S, rubbing=False)
+        self.scene = model_scene(ROD)
 
     @cached_property
     def look(self) -> Any:
@@ -103,7 +102,7 @@ class Bench:
     def _asked(self, name: str, episodes: int, seed: int) -> Asked:
         self.watch("episodes")
         folder = self.folder / "data" / name
-        cut = windows_of(recorded(ROD, folder, episodes=episodes, seed=seed, seconds=None, scene=self.scene))
+        cut = windows_of(recorded(ROD, folder, episodes=episodes, seed=seed, seconds=None))
         near = nearness(ROD, folder, episodes=episodes, seed=seed)
         most = [near[e, s : s + len(cut.ctrl)].max() for e, s in zip(cut.episode, cut.start, strict=True)]
         cut = take(cut, np.flatnonzero(np.array(most) >= NEAR))
@@ -112,7 +111,7 @@ class Bench:
     def training(self, seed: int) -> Any:
         """The episodes of one seed."""
         folder = self.folder / "data" / f"train-{seed}"
-        return recorded(ROD, folder, episodes=self.work.training, seed=seed, seconds=None, scene=self.scene)
+        return recorded(ROD, folder, episodes=self.work.training, seed=seed, seconds=None)
 
     def tuned(self, soft: bool) -> dict[str, Any]:
         """What each stride and noise makes of episodes kept for that; `best` the one that is taken."""
@@ -150,8 +149,8 @@ class Bench:
             models[name] = self._network(seed, self.work.network, kind, best["stride"], best["noise"])
             seconds[name] = process_time() - begun
         self.watch(f"seed {seed}: {HYBRID}")
-        begun = process_time()
-        fitted = fit(self.training(seed), fit_options(self.work, seed, quick=self.quick))
+        begun, size = process_time(), Size(0, 0, 0, self.work.updates)
+        fitted = fit(self.training(seed), replace(options_of(ROD, size, seed, quick=self.quick), identify_most=96))
         models[HYBRID], seconds[HYBRID] = Subject(fitted.model, fitted.params), process_time() - begun
         self.watch(f"seed {seed}: questions")
         found = self._judged(models, self.asked)
@@ -189,20 +188,9 @@ class Bench:
         }  # fmt: skip
 
 
-def fit_options(work: Work, seed: int, *, quick: bool) -> FitOptions:
-    """A weld is stiff: what single rows say does not yet last a second. quick: on single rows alone."""
-    many = lambda n: max(20, round(n * work.updates))  # noqa: E731
-    single = Stage(horizon=0, updates=many(8000), batch=512, look=many(4000))
-    grown = Stage(horizon=20, updates=many(600), batch=64, look=many(100))
-    return FitOptions(
-        stages=(single,) if quick else (single, grown), lag=False, exact=True, identify_s=0.05, identify_most=96,
-        memory_s=MEMORY_S, validation=VALIDATION, seed=seed,
-    )  # fmt: skip
-
-
 def finer(hybrid: Subject) -> Subject:
     """The same hybrid in smaller steps."""
-    scene = model_scene(ROD, step=STEP_S / FINE_STEPS, rubbing=False)
+    scene = model_scene(ROD, step=float(hybrid.model.engine.scene.model.opt.timestep) / FINE_STEPS)
     return Subject(world_model(physics.brax_engine(scene), hybrid.model.options), hybrid.params)
 
 

@@ -29,7 +29,7 @@ class Size(NamedTuple):
     updates: float  # factor on the training's updates
 
 
-FULL = {"pendulum": Size(40, 6, 4, 2.0), "box": Size(60, 20, 4, 0.5), "rod": Size(160, 60, 4, 2.0)}
+FULL = {"pendulum": Size(40, 6, 4, 2.0), "box": Size(60, 20, 4, 0.5), "rod": Size(160, 60, 4, 0.5)}
 QUICK = {"pendulum": Size(4, 2, 2, 0.1), "box": Size(12, 6, 2, 0.1), "rod": Size(30, 20, 2, 0.2)}
 
 SHIFTS = {
@@ -40,21 +40,17 @@ SHIFTS = {
     "rod": [Beyond(place=x) for x in (0.001, 0.01, 0.1)] + [Beyond(command=1 + x) for x in (0.01, 0.1)],
 }  # fmt: skip
 
-STEP_S = {"pendulum": 0.0002, "box": 0.001, "rod": 0.0005}
+STEP_S = {"pendulum": 0.0002, "box": 0.001, "rod": 0.002}
 """Time step of the models. At 2 ms the stops of the pendulum alone cost 0.04 rad in a second, at 0.25 ms 0.002; the pusher's
 contact chatters, so that MuJoCo C itself, with all effects, misses 2 mm of a second at 2 ms, and nothing at reality's 1 ms."""
 
 
-def model_scene(world: World, *, step: float | None = None, rubbing: bool = True) -> physics.Scene:
-    """The scene that all models run: the world's own, in finer steps or those that are asked for, `rubbing`: with room for dry
-    friction in its joints."""
+def model_scene(world: World, *, step: float | None = None) -> physics.Scene:
+    """The scene that all models run: the world's own, in finer steps or those that are asked for."""
     finer = STEP_S[world.name] if step is None else step
     step = float(physics.load_scene(world.scene).model.opt.timestep)
     text = (Path(physics.__file__).parent / "scenes" / f"{world.scene}.xml").read_text(encoding="utf-8")
-    text = text.replace(f'timestep="{step:g}"', f'timestep="{finer:g}"')
-    if rubbing and world.name == "rod":
-        text = text.replace("<custom>", '<custom><numeric name="joint_friction" data="1"/>')
-    return physics.load_scene(text)
+    return physics.load_scene(text.replace(f'timestep="{step:g}"', f'timestep="{finer:g}"'))
 
 
 def said(beyond: dict[str, float]) -> str:
@@ -65,14 +61,13 @@ def said(beyond: dict[str, float]) -> str:
 
 
 def recorded(
-    world: World, folder: Path, *, episodes: int, seed: int, seconds: float | None, beyond: Beyond = INSIDE,
-    scene: physics.Scene | None = None,
-) -> Dataset:  # fmt: skip
-    """Episodes of the world, kept on disk so that a study that was interrupted goes on; `scene`: of models with another one."""
+    world: World, folder: Path, *, episodes: int, seed: int, seconds: float | None, beyond: Beyond = INSIDE
+) -> Dataset:
+    """Episodes of the world, kept on disk so that a study that was interrupted goes on."""
     if not (folder / "meta.jsonl").exists():
         write_recordings(folder, explored(world, episodes=episodes, seed=seed, seconds=seconds, beyond=beyond))
     read = read_recordings(folder, physics.load_scene(world.scene), smoothing="never")
-    return read._replace(scene=scene or model_scene(world))
+    return read._replace(scene=model_scene(world))
 
 
 @dataclass(frozen=True, kw_only=True)
