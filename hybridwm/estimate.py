@@ -25,7 +25,7 @@ from physics import smallmat
 
 Array = jax.Array
 _LEAST_LOG = -80.0
-"""Of an alternative's weight: none is ruled out for good by one odd reading."""
+"""Of an alternative's weight: none is ruled out for good by one odd reading, but those that are not finite are."""
 _LEAST = 1e-7
 """Share of a variance below which a pivot counts as lost."""
 
@@ -237,12 +237,14 @@ def gaussian_sum(filter_: Filter, *, axis: int, count: int, width: float = 2.2) 
     def update(params: Any, held: Alternatives, reading: Array, ctrl: Array) -> tuple[Alternatives, Innovation]:
         belief, each = filter_.update(params, held.belief, wide(reading), wide(jnp.asarray(ctrl)))
         likely = apart(each.log_likelihood)
-        joint = held.log_weight + jnp.where(jnp.isfinite(likely), likely, -jnp.inf)
+        sound = jnp.isfinite(likely)
+        joint = held.log_weight + jnp.where(sound, likely, -jnp.inf)
         together = jax.nn.logsumexp(joint, 0)
         before, after = jnp.exp(held.log_weight), jnp.exp(joint - together)
         mean = lambda share, x: jnp.sum(jnp.where(share > 0, share * apart(x), 0), -2)  # noqa: E731
         innovation = Innovation(mean(before, each.error), mean(after, each.squared), together)
-        return Alternatives(belief, jnp.maximum(joint - together, _LEAST_LOG)), innovation
+        log_weight = jnp.where(sound, jnp.maximum(joint - together, _LEAST_LOG), -jnp.inf)
+        return Alternatives(belief, log_weight), innovation
 
     def whole(held: Alternatives) -> Belief:
         share, best = jax.nn.softmax(held.log_weight, 0), jnp.argmax(held.log_weight, 0)
@@ -251,7 +253,7 @@ def gaussian_sum(filter_: Filter, *, axis: int, count: int, width: float = 2.2) 
         far = jnp.where(share > 0, far, 0)
         shift = jnp.sum(share * far, 1)
         off = far - shift[:, None]
-        cov = jnp.sum(share * (apart(held.belief.cov) + off[:, None] * off[None]), 2)
+        cov = jnp.sum(jnp.where(share > 0, share * (apart(held.belief.cov) + off[:, None] * off[None]), 0), 2)
         return Belief(filter_.space.plus(centre, shift * filter_.unit[:, None]), cov)
 
     return filter_._replace(init=init, predict=predict, update=update, std=lambda x: filter_.std(whole(x)), whole=whole)

@@ -192,6 +192,19 @@ def test_a_seat_that_shows_itself_only_when_reached_is_found_by_a_sum_and_missed
     assert found["sum"][1] < 1.5 < found["broad"][1], found
 
 
+def test_an_alternative_that_is_not_finite_counts_no_more(linear):
+    """One of five is NaN in every world: what the others hold is what is told, now and after the next reading."""
+    many = gaussian_sum(linear, axis=1, count=5)
+    held = many.init(jnp.zeros((3, 4)), np.ones(3))
+    spoilt = held._replace(belief=held.belief._replace(mean=held.belief.mean.at[:, 4:8].set(jnp.nan)))
+    for _ in range(2):
+        spoilt, innovation = many.update(A, spoilt, jnp.ones((2, 4)), jnp.zeros((1, 4)))
+        assert np.isfinite(innovation.log_likelihood).all()
+        assert (np.exp(spoilt.log_weight[1]) == 0).all()
+        assert all(np.isfinite(x).all() for x in many.whole(spoilt))
+        assert np.isfinite(many.std(spoilt)).all()
+
+
 @pytest.mark.parametrize(("axis", "count", "words"), [(0, 1, "at least 2"), (3, 5, "3 coordinates"), (0, 3, "too few")])
 def test_a_sum_that_is_none_is_refused(linear, axis, count, words):
     with pytest.raises(ValueError, match=words):
