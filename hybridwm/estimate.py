@@ -58,15 +58,15 @@ class Innovation(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """Pure functions, worlds last."""
+    """Pure functions, worlds last. A belief is a `Belief`, or what a sum of filters holds."""
 
-    init: Callable[..., Belief]
+    init: Callable[..., Any]
     """init(mean, std `[n]` or `[n, W]`) -> Belief; std in the units of the state."""
-    predict: Callable[..., Belief]
+    predict: Callable[..., Any]
     """predict(params, belief, ctrl `[nu, W]`) -> Belief one step later."""
-    update: Callable[..., tuple[Belief, Innovation]]
+    update: Callable[..., tuple[Any, Innovation]]
     """update(params, belief, reading `[m, W]`, ctrl) -> (Belief, Innovation)."""
-    std: Callable[[Belief], Array]
+    std: Callable[[Any], Array]
     """std(belief) -> `[n, W]` in the units of the state."""
     space: Space
     unit: Array
