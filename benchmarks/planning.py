@@ -122,8 +122,8 @@ class Bench:
             self.numbers |= results.read(options.out).body["numbers"]
         for part in options.renew:
             self.numbers["deadlines" if part == "deadline" else part] = {}
-        self.command = shlex.join(["python", "benchmarks/planning.py", *_without_places(sys.argv[1:])])
-        self.numbers["commands"] = list(dict.fromkeys([*self.numbers.get("commands", []), self.command]))
+        command = shlex.join(["python", "benchmarks/planning.py", *_without_places(sys.argv[1:])])
+        self.numbers["commands"] = list(dict.fromkeys([*self.numbers.get("commands", []), command]))
 
     def run(self) -> None:
         """All parts that were asked for, written after each."""

@@ -67,7 +67,7 @@ class Filter(NamedTuple):
     update: Callable[..., tuple[Any, Innovation]]
     """update(params, belief, reading `[m, W]`, ctrl) -> (Belief, Innovation)."""
     std: Callable[[Any], Array]
-    """std(belief) -> `[n, W]` in the units of the state."""
+    """std(belief) -> `[n, W]` in the units of the state; also of the `Belief` that a tracker tells."""
     space: Space
     unit: Array
     """`[n]` of the tangent coordinates in covariances."""
@@ -203,17 +203,17 @@ def gaussian_sum(filter_: Filter, *, axis: int, count: int, width: float = 2.2) 
     """The filter K = `count` times, from narrow beginnings spread over ± `width` standard deviations of coordinate `axis`.
 
     For a coordinate that tells nothing until something is reached, as where a joint closes: a broad Gaussian is pushed along by
-    what has not happened yet and grows sure of it, where narrow ones are ruled out one by one. The sum begins with the variance
-    of one. An innovation's `squared` is that of the alternatives which the reading leaves.
+    what has not happened yet and grows sure of it, where narrow ones are ruled out one by one. The sum begins with nearly the
+    spread of one (0.96 of it with 13 to ± 2.2). An innovation's `squared` is that of the alternatives which the reading leaves.
     """
     if count < 2 or not 0 <= axis < filter_.space.size:
         raise ValueError(
             f"count={count}, axis={axis}: give at least 2, and one of the {filter_.space.size} coordinates"
         )
+    narrow = 0.75 * 2 * width / (count - 1)
+    if not 0 < narrow < 1:
+        raise ValueError(f"count={count}, width={width:g}: too few to be narrower than the whole, or no width above 0")
     places = np.linspace(-width, width, count)
-    narrow = 0.75 * (places[1] - places[0])
-    if narrow >= 1:
-        raise ValueError(f"count={count} with width={width:g}: too few to be narrower than the whole")
     log_prior = -np.square(places) / (2 * (1 - narrow**2))
     log_prior -= np.log(np.exp(log_prior).sum())
 
@@ -240,7 +240,8 @@ def gaussian_sum(filter_: Filter, *, axis: int, count: int, width: float = 2.2) 
         sound = jnp.isfinite(likely)
         joint = held.log_weight + jnp.where(sound, likely, -jnp.inf)
         together = jax.nn.logsumexp(joint, 0)
-        before, after = jnp.exp(held.log_weight), jnp.exp(joint - together)
+        before = jax.nn.softmax(jnp.where(sound, held.log_weight, -jnp.inf), 0)
+        after = jnp.exp(joint - together)
         mean = lambda share, x: jnp.sum(jnp.where(share > 0, share * apart(x), 0), -2)  # noqa: E731
         innovation = Innovation(mean(before, each.error), mean(after, each.squared), together)
         log_weight = jnp.where(sound, jnp.maximum(joint - together, _LEAST_LOG), -jnp.inf)
@@ -256,7 +257,10 @@ def gaussian_sum(filter_: Filter, *, axis: int, count: int, width: float = 2.2) 
         cov = jnp.sum(jnp.where(share > 0, share * (apart(held.belief.cov) + off[:, None] * off[None]), 0), 2)
         return Belief(filter_.space.plus(centre, shift * filter_.unit[:, None]), cov)
 
-    return filter_._replace(init=init, predict=predict, update=update, std=lambda x: filter_.std(whole(x)), whole=whole)
+    def std(held: Any) -> Array:
+        return filter_.std(whole(held) if isinstance(held, Alternatives) else held)
+
+    return filter_._replace(init=init, predict=predict, update=update, std=std, whole=whole)
 
 
 def delayed(filter_: Filter, *, delay: int, nu: int) -> Tracker:

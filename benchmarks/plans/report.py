@@ -161,9 +161,7 @@ def draw_search(written: Results, path: Path) -> None:
     columns = min(3, len(panels))
     figure = Figure(figsize=(4.2 * columns, 3 * -(-len(panels) // columns) + 0.4), layout="constrained")
     axes = figure.subplots(-(-len(panels) // columns), columns, squeeze=False).ravel()
-    planners = list(
-        dict.fromkeys(name for title, curves in panels.items() if title in numbers["shipped"] for name in curves)
-    )
+    planners = dict.fromkeys(name for cells in numbers["shipped"].values() for name in cells)
     colours = dict(zip(NAMES.values(), LINES, strict=False)) | dict(zip(planners, LINES, strict=False))
     for axis, (title, curves) in zip(axes, panels.items(), strict=False):
         for name, search in curves.items():

@@ -27,7 +27,7 @@ from experiments.bolt.lab import kept as kept_logs
 from experiments.bolt.model import NOMINAL, Bolted, Params, bolted
 from experiments.bolt.options import Bolt
 from experiments.bolt.pages import publish
-from experiments.bolt.tracking import SEATS, Ways
+from experiments.bolt.tracking import Ways
 from experiments.keeping import kept, place
 
 TEST = 10_000
@@ -172,9 +172,9 @@ def controller(bench: Bench, name: str, sensors: bool, known: Known) -> tuple[Co
 
 
 WAYS = {
-    "network": Ways(speed=0.3, grip=0.05, usual=1e9, seats=SEATS),
-    "identified": Ways(speed=0.3, grip=0.04, usual=1e9, seats=SEATS),
-    "given": Ways(speed=0.3, grip=0.04, usual=1e9, seats=SEATS),
+    "network": Ways(speed=0.3, grip=0.05, usual=1e9),
+    "identified": Ways(speed=0.3, grip=0.04, usual=1e9),
+    "given": Ways(speed=0.3, grip=0.04, usual=1e9),
 }
 """Without a residual there is nothing to lose trust in; and without its ripple the friction of a bolt has to move more."""
 

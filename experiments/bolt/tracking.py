@@ -29,12 +29,12 @@ class Ways(NamedTuple):
     motor: float = 2e-3
     grip: float = 0.02  # of ln friction, per root rad turned
     usual: float = 8.0  # ε in a run that nothing is wrong with, over what chance would give
-    seats: int = 1  # beliefs beside one another, each of another q_snug
 
 
-SEATS = 12
-USUAL, SENSED = Ways(), Ways(grip=0.007, usual=3.0, seats=SEATS)
+USUAL, SENSED = Ways(), Ways(grip=0.007, usual=3.0)
 """Told everything; by sensors."""
+SEATS = 12
+"""Beliefs beside one another, each of another q_snug: sensors tell nothing of it before the joint closes."""
 
 
 class Belonging(NamedTuple):
@@ -92,8 +92,8 @@ def tracker(bolted: Bolted, *, sensors: bool, ways: Ways = USUAL) -> Tracker:
         return bolted.step(params, x, ctrl)[0]
 
     filter_ = unscented(step, sense, space=SPACE, process_std=process, noise_std=noise, scale=SCALE)
-    if ways.seats > 1:
-        filter_ = gaussian_sum(filter_, axis=SNUG, count=ways.seats)
+    if sensors:
+        filter_ = gaussian_sum(filter_, axis=SNUG, count=SEATS)
     return delayed(filter_, delay=delay, nu=1)
 
 

@@ -23,7 +23,6 @@ from hybridwm.learning.contenders import Subject
 from hybridwm.learning.measure import over_window, worth
 from hybridwm.logs.recordings import Dataset, Windows, windows
 from hybridwm.results import Claim
-from physics import Episode
 
 WINDOW_S, LEAD_S = 1.0, 0.1
 LEAD = round(LEAD_S / 0.01)
@@ -80,22 +79,23 @@ def spread(values: np.ndarray, draws: int = 2000) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def along(driven: Mapping[str, Found], names: Sequence[str] = ("hybrid", "blind"), most: int = 40) -> Windows:
-    """Windows along the closed loop of some models with a lead before each, and what had been commanded before."""
-    logs = [
-        recording(f"{task}-{name}-{i}", one.episode)
-        for task, found in driven.items()
-        for name in names
-        for i, one in enumerate(found[name][:most])
-        if one.episode.failure is None
-    ]
-    dataset = Dataset(scene(), 0.01, tuple(logs), {"settled": True})
+def followed(driven: Mapping[str, Found], names: Sequence[str] = ("hybrid", "blind"), most: int = 40) -> list[Driven]:
+    """The episodes along whose closed loop models are asked."""
+    every = (one for found in driven.values() for name in names for one in found[name][:most])
+    return [one for one in every if one.episode.failure is None]
+
+
+def along(shown: Sequence[Driven]) -> Windows:
+    """Windows along the closed loop with a lead before each, and what had been commanded before."""
+    logs = tuple(recording(f"{one.wish.task}-{i}", one.episode) for i, one in enumerate(shown))
+    dataset = Dataset(scene(), 0.01, logs, {"settled": True})
     return windows(dataset, LEAD + round(WINDOW_S / 0.01), stride=20, past=PAST)
 
 
 def predictions(models: Models, network: Any, driven: Mapping[str, Found]) -> Seen:
     """Every model asked the same windows of the closed loop."""
-    given = along(driven)
+    shown = followed(driven)
+    given = along(shown)
     held = given.intact[LEAD, 0] > 0.5
     given = Windows(*(x[..., held] for x in given))
     ask = evaluation.foreteller(models.world, project=False, lead=LEAD)  # one program for all with an engine
@@ -105,7 +105,7 @@ def predictions(models: Models, network: Any, driven: Mapping[str, Found]) -> Se
     breaking = (given.intact[-1] < 0.5)[0]
     errors = {name: evaluation.errors(models.world.engine.scene, given, one) for name, one in told.items()}
     window = {name: over_window(one["position (m)"]) for name, one in errors.items()}
-    found: dict[str, Any] = {"n": len(breaking), "breaking": int(breaking.sum()), "most_f1": most_known(driven)}
+    found: dict[str, Any] = {"n": len(breaking), "breaking": int(breaking.sum()), "most_f1": most_known(given, shown)}
     for name, one in told.items():
         said = evaluation.breaks(given, one)
         scores = evaluation.event_scores(said, len(given.ctrl))
@@ -123,24 +123,18 @@ def predictions(models: Models, network: Any, driven: Mapping[str, Found]) -> Se
     return Seen(errors, breaking, reliability, found)
 
 
-def most_known(driven: Mapping[str, Found], names: Sequence[str] = ("hybrid", "blind"), most: int = 40) -> float:
+def most_known(given: Windows, shown: Sequence[Driven]) -> float:
     """F1 on the same windows of reality itself, which knows all but how strong this one neck is: what any model may reach."""
-    episodes, rows = [], round(WINDOW_S / 0.01)
-    for one in (one for found in driven.values() for name in names for one in found[name][:most]):
-        start, real = one.wish.start, one.episode
-        again = reality(lucky=False).episode(real.ctrl, seed=0, qpos=start.qpos, qvel=start.qvel)
-        begin = np.arange(LEAD, len(real.ctrl) - rows + 1, 20)
-        true, told = (_row(found) - begin for found in (real, again))
-        held = true > 0
-        episodes.append(np.stack([np.maximum(told, 1), true])[:, held] if real.failure is None else np.zeros((2, 0)))
-    found, true = np.minimum(np.concatenate(episodes, 1), rows + 1) - 1
-    sure = (found < rows).astype(float)
-    return evaluation.event_scores(evaluation.Breaks(found, true, sure, np.zeros(len(true))), rows)["f1"]
-
-
-def _row(found: Episode) -> float:
-    """The first row at which the neck is broken."""
-    return round(found.breaks[0][1] / 0.01) if found.breaks else 1e9
+    again = [
+        reality(lucky=False)
+        .episode(one.episode.ctrl, seed=0, qpos=one.wish.start.qpos, qvel=one.wish.start.qvel)
+        .intact
+        for one in shown
+    ]
+    rows = len(given.ctrl)
+    intact = np.stack([again[e][s + 1 : s + 1 + rows] for e, s in zip(given.episode, given.start, strict=True)], -1)
+    told = evaluation.Prediction(given.qpos[1:], given.qvel[1:], intact, (intact[-1] < 0.5).astype(float))
+    return evaluation.event_scores(evaluation.breaks(given, told), rows)["f1"]
 
 
 def of_medians(error: np.ndarray, against: np.ndarray, episode: np.ndarray) -> dict[str, Any]:
